@@ -1,0 +1,2 @@
+//! Edge.
+fn main(){}

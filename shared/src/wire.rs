@@ -1,0 +1,121 @@
+//! How records look in Kafka: topics, headers, keys, and the partition of a device.
+//!
+//! Comes in: a device name, header bytes. Goes out: a partition, an identity.
+//! Guarantees: [`partition_of`] equals the Java client's default partitioner for keyed records, so that any
+//! other producer or a Flink job puts a device into the same partition; names here never change.
+//! On failure: [`identity`] returns `None` when a header is missing or malformed.
+//!
+//! A **reading** (`weir.readings`, key: device, headers [`EDGE`], [`STREAM`], [`NUMBER`]):
+//! ```json
+//! {"device":"pump-7","time":1790000000000,"values":{"t":21.5,"on":true,"mode":"auto"},
+//!  "tags":{"line":"3"},"received":1790000000042,"clock":"trusted"}
+//! ```
+//! Times are ms since 1970 (UTC). A value is a number, a bool or a string; a number stays an integer if it was one.
+//!
+//! A **rejection** (`weir.edge-rejected`, `weir.rejected`):
+//! ```json
+//! {"stage":"edge.decode","reason":"not_json","detail":"expected value at line 1 column 2","source":"mqtt",
+//!  "topic":"sensors/7","received":1790000000042,"bytes":11,"raw":"<base64, maybe only the first part>"}
+//! ```
+//!
+//! An **enriched** reading (`weir.enriched`) is the reading with two more members at the front:
+//! ```json
+//! {"weir":{"stream":"<32 hex>","partition":3,"number":17,"edge":"gw-1","joined":true,"versions":{"devices":1}},
+//!  "dims":{"devices":{"site":"Graz","line":3}},"device":"pump-7", …}
+//! ```
+
+use crate::record::{Identity, StreamId};
+
+/// Readings from the edges.
+pub const READINGS: &str = "weir.readings";
+/// Messages that an edge could not turn into readings.
+pub const EDGE_REJECTED: &str = "weir.edge-rejected";
+/// Readings deduplicated and joined.
+pub const ENRICHED: &str = "weir.enriched";
+/// All dead letters: the edges' and the cloud's own.
+pub const REJECTED: &str = "weir.rejected";
+/// Prefix of the changelog of an input topic's state.
+pub const STATE_PREFIX: &str = "weir.state.";
+
+/// Header: name of the edge.
+pub const EDGE: &str = "edge";
+/// Header: stream id, 32 hex digits.
+pub const STREAM: &str = "stream";
+/// Header: number within (stream, topic, partition), decimal.
+pub const NUMBER: &str = "number";
+
+/// The identity that the headers and the partition of a record carry.
+#[must_use]
+pub fn identity(stream: &[u8], number: &[u8], partition: i32) -> Option<Identity> {
+    let stream = StreamId::from_hex(stream)?;
+    if number.is_empty() || !number.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let number = std::str::from_utf8(number).ok()?.parse().ok()?;
+    Some(Identity { stream, partition, number })
+}
+
+/// The partition of a keyed record among `partitions` (≥ 1), as Kafka's Java client computes it:
+/// `toPositive(murmur2(key)) % partitions`.
+#[must_use]
+pub fn partition_of(key: &[u8], partitions: i32) -> i32 {
+    let hash = murmur2(key) & 0x7fff_ffff;
+    let count = partitions.max(1).unsigned_abs();
+    i32::try_from(hash % count).unwrap_or(0)
+}
+
+/// Murmur2, 32 bits, seed 0x9747b28c (`org.apache.kafka.common.utils.Utils.murmur2`).
+fn murmur2(data: &[u8]) -> u32 {
+    const M: u32 = 0x5bd1_e995;
+    let mut h = 0x9747_b28c ^ u32::try_from(data.len()).unwrap_or(u32::MAX);
+    let mut chunks = data.chunks_exact(4);
+    for chunk in &mut chunks {
+        let mut k = u32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]).wrapping_mul(M);
+        k = (k ^ (k >> 24)).wrapping_mul(M);
+        h = h.wrapping_mul(M) ^ k;
+    }
+    let rest = chunks.remainder();
+    if !rest.is_empty() {
+        for (i, &byte) in rest.iter().enumerate() {
+            h ^= u32::from(byte) << (8 * i);
+        }
+        h = h.wrapping_mul(M);
+    }
+    h = (h ^ (h >> 13)).wrapping_mul(M);
+    h ^ (h >> 15)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The values of Kafka's own `UtilsTest.testMurmur2`.
+    #[test]
+    fn murmur2_equals_kafkas() {
+        let cases: [(&[u8], i32); 7] = [
+            (b"21", -973_932_308),
+            (b"foobar", -790_332_482),
+            (b"a-little-bit-long-string", -985_981_536),
+            (b"a-little-bit-longer-string", -1_486_304_829),
+            (b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58_897_971),
+            (b"abc", 479_470_107),
+            (b"", 275_646_681),
+        ];
+        for (key, hash) in cases {
+            assert_eq!(murmur2(key).cast_signed(), hash, "{}", String::from_utf8_lossy(key));
+        }
+        assert_eq!(partition_of(b"21", 1), 0);
+        assert!((0..7).contains(&partition_of(b"foobar", 7)));
+    }
+
+    #[test]
+    fn identity_needs_both_headers_well_formed() {
+        let hex = [b'a'; 32];
+        let id = identity(&hex, b"12", 3).unwrap();
+        assert_eq!((id.partition, id.number), (3, 12));
+        assert_eq!(identity(&hex, b"", 3), None);
+        assert_eq!(identity(&hex, b"-1", 3), None);
+        assert_eq!(identity(&hex, b"99999999999999999999", 3), None);
+        assert_eq!(identity(b"", b"1", 3), None);
+    }
+}
