@@ -32,7 +32,9 @@ pub fn now() -> Now {
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "this is the place that may read it")]
 pub fn wall_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// A monotonic instant, for measuring and deadlines.

@@ -72,7 +72,8 @@ pub fn check<T>(
     }
     let mut value = None;
     if notes.list.borrow().is_empty() {
-        let reference = DeTable::parse(reference).expect("the compiled-in reference is TOML; a test reads it");
+        let reference =
+            DeTable::parse(reference).expect("the compiled-in reference is TOML; a test reads it");
         let root = Section {
             path: String::new(),
             at: 0,
@@ -148,7 +149,8 @@ impl<'a> Section<'a> {
             self.wrong(value, key, &format!("one or more [[{}]] tables", self.full(key)));
             return Vec::new();
         };
-        let reference = DeTable::parse(item).expect("the compiled-in item reference is TOML; a test reads it");
+        let reference =
+            DeTable::parse(item).expect("the compiled-in item reference is TOML; a test reads it");
         let mut list = Vec::new();
         for (i, value) in array.iter().enumerate() {
             let Some(table) = as_table(value) else {
@@ -304,7 +306,12 @@ mod tests {
         check("x.toml", text, &format!("{REFERENCE}[[item]]\n"), |s| {
             let net = s.section("net");
             let item = s.each("item", "size = 3", |i| i.integer("size", 1..=9));
-            (s.required("name", "the name"), net.integer("port", 1..=65_535), net.choice("kind", &["a", "b"]), item)
+            (
+                s.required("name", "the name"),
+                net.integer("port", 1..=65_535),
+                net.choice("kind", &["a", "b"]),
+                item,
+            )
         })
     }
 

@@ -1,0 +1,167 @@
+//! The configuration of `weir-edge`: its reference is compiled in.
+//!
+//! Comes in: the text of a TOML file. Goes out: a [`Config`], or every problem with file, line and column.
+//! Pure: opens and reads nothing.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use weir_shared::config::{self, Problems, Section};
+
+use crate::decode::{Decoder, Mapping};
+use crate::forward::KafkaConfig;
+use crate::ingest::IngestConfig;
+use crate::sources::mqtt::MqttConfig;
+
+/// Every key with its default.
+pub(crate) const REFERENCE: &str = include_str!("../../deploy/weir-edge.toml");
+
+/// Everything that the stages need.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    /// Address of the admin port.
+    pub admin: SocketAddr,
+    /// The source.
+    pub mqtt: MqttConfig,
+    /// The decoder.
+    pub decoder: Decoder,
+    /// The journal's folder.
+    pub journal_dir: PathBuf,
+    /// Group commit and journal.
+    pub ingest: IngestConfig,
+    /// The forwarder.
+    pub kafka: KafkaConfig,
+}
+
+/// Reads and checks the configuration.
+///
+/// # Errors
+/// All that is wrong with it.
+pub(crate) fn check(file: &str, text: &str) -> Result<Config, Problems> {
+    config::check(file, text, REFERENCE, read)
+}
+
+fn read(root: &Section<'_>) -> Config {
+    let name = root.required("name", "the name of this gateway, unique among all");
+    if name.len() > 255 {
+        root.problem("name", "at most 255 bytes");
+    }
+    let admin = root.section("admin").parsed("listen", "an address with a port", |s| s.parse().ok());
+    let kafka = root.section("kafka");
+    let journal = root.section("journal");
+    let decode = root.section("decode");
+    let record_bytes_max = size(&kafka, "record_bytes_max", 1024..=64 << 20);
+    let decoder = Decoder {
+        mapping: mapping(&decode),
+        message_bytes_max: size(&decode, "message_bytes_max", 1..=64 << 20),
+        raw_bytes_max: size(&decode, "raw_bytes_max", 0..=32 << 20),
+        record_bytes_max,
+    };
+    // Base64 makes four bytes of three, and a dead letter has its other fields too.
+    if decoder.raw_bytes_max / 3 * 4 + 16 * 1024 > record_bytes_max {
+        decode.problem("raw_bytes_max", "three quarters of kafka.record_bytes_max less 16 KiB is the most");
+    }
+    let ingest = IngestConfig {
+        segment_bytes: journal.integer("segment_bytes", 65_536..=1 << 30),
+        commit: journal.millis("commit_ms", 0..=1000),
+        commit_bytes_max: size(&journal, "commit_bytes", 1024..=256 << 20),
+        redelivery_messages: size(&journal, "redelivery_messages", 1..=65_535),
+    };
+    let mqtt = mqtt(&root.section("mqtt"), &name, size(&journal, "memory_bytes_max", 65_536..=1 << 31));
+    let journal_dir = PathBuf::from(journal.required("dir", "the folder of the journal"));
+    Config { admin, mqtt, decoder, journal_dir, ingest, kafka: kafka_config(&kafka, name) }
+}
+
+fn mqtt(s: &Section<'_>, name: &str, memory_bytes_max: usize) -> MqttConfig {
+    let topics = s.strings("topics");
+    if topics.is_empty() || topics.iter().any(|t| !rumqttc::valid_filter(t)) {
+        s.problem("topics", "must be at least one valid topic filter, for example [\"sensors/#\"]");
+    }
+    let client_id = s.string("client_id");
+    MqttConfig {
+        host: s.required("host", "the broker's host"),
+        port: u16::try_from(s.integer("port", 1..=65_535)).unwrap_or(u16::MAX),
+        client_id: if client_id.is_empty() { format!("weir-edge-{name}") } else { client_id },
+        login: (s.string("username"), s.string("password")),
+        topics,
+        keep_alive: Duration::from_secs(s.integer("keep_alive_s", 1..=3600)),
+        packet_bytes_max: size(s, "packet_bytes_max", 1024..=268_435_455),
+        memory_bytes_max,
+    }
+}
+
+fn mapping(s: &Section<'_>) -> Mapping {
+    let path = |key| {
+        let text = s.string(key);
+        if text.is_empty() { Vec::new() } else { text.split('.').map(str::to_owned).collect() }
+    };
+    let mapping = Mapping {
+        device: path("device_field"),
+        device_topic_level: size(s, "device_topic_level", 0..=100),
+        time: path("time_field"),
+        values: path("values_field"),
+        value_fields: s.strings("value_fields"),
+        tags: path("tags_field"),
+    };
+    if mapping.device.is_empty() && mapping.device_topic_level == 0 {
+        s.problem("device_field", "or device_topic_level must say where the device is");
+    }
+    mapping
+}
+
+fn kafka_config(s: &Section<'_>, edge: String) -> KafkaConfig {
+    let options = s.strings("options");
+    if options.iter().any(|o| !o.contains('=')) {
+        s.problem("options", "each must be \"name=value\"");
+    }
+    let compressions = ["none", "gzip", "lz4", "snappy"];
+    KafkaConfig {
+        edge,
+        brokers: s.required("brokers", "host:port of one broker or more"),
+        partitions: u32::try_from(s.integer("partitions", 0..=100_000)).unwrap_or(0),
+        linger_ms: s.integer("linger_ms", 0..=10_000),
+        compression: compressions[s.choice("compression", &compressions)],
+        in_flight_records_max: size(s, "in_flight_records_max", 1..=1_000_000),
+        record_bytes_max: size(s, "record_bytes_max", 1024..=64 << 20),
+        cursor: s.millis("cursor_ms", 10..=60_000),
+        options: options
+            .iter()
+            .filter_map(|o| o.split_once('='))
+            .map(|(k, v)| (k.into(), v.into()))
+            .collect(),
+    }
+}
+
+fn size(s: &Section<'_>, key: &str, range: std::ops::RangeInclusive<u64>) -> usize {
+    usize::try_from(s.integer(key, range)).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reference_with_a_name_is_right() {
+        let config = check("x", "name = 'gw'").unwrap();
+        assert_eq!(config.mqtt.client_id, "weir-edge-gw");
+        assert_eq!(config.kafka.options, vec![]);
+    }
+
+    #[test]
+    fn problems_across_sections_come_at_once() {
+        let text = "[mqtt]\ntopics = ['a/#/b']\n[decode]\ndevice_field = ''\nraw_bytes_max = 900000\n[kafka]\noptions = ['x']\n[journal]\ncommit_ms = -1\n";
+        let shown = check("e.toml", text).unwrap_err().to_string();
+        for wanted in [
+            "e.toml:1:1: name: must be set",
+            "e.toml:2:10: mqtt.topics: must be at least one valid topic filter",
+            "e.toml:4:16: decode.device_field: or device_topic_level",
+            "e.toml:5:17: decode.raw_bytes_max: three quarters",
+            "e.toml:7:11: kafka.options: each must be",
+            "e.toml:9:13: journal.commit_ms: must be an integer from 0 to 1000",
+            "6 problems in e.toml",
+        ] {
+            assert!(shown.contains(wanted), "{wanted}\n{shown}");
+        }
+    }
+}

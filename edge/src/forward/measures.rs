@@ -1,0 +1,38 @@
+//! The metrics of the forwarder.
+
+use metrics::{Counter, Gauge, counter, gauge};
+
+use crate::journal::format::Sent;
+
+pub(super) struct Measures {
+    pub(super) restarts: Counter,
+    pub(super) in_flight: Gauge,
+    pub(super) held_bytes: Gauge,
+    forwarded: [Counter; 2],
+    backlog: [Counter; 2],
+}
+
+impl Measures {
+    pub(super) fn new() -> Self {
+        let measures = Self {
+            restarts: counter!("weir_edge_producer_restarts_total"),
+            in_flight: gauge!("weir_edge_in_flight_records"),
+            held_bytes: gauge!("weir_edge_held_bytes"),
+            forwarded: Sent::ALL.map(|k| counter!("weir_edge_records_forwarded_total", "topic" => k.topic())),
+            backlog: Sent::ALL.map(|k| counter!("weir_edge_backlog_forwarded_total", "topic" => k.topic())),
+        };
+        for zero in measures.forwarded.iter().chain(&measures.backlog).chain([&measures.restarts]) {
+            zero.increment(0);
+        }
+        measures
+    }
+
+    /// Kafka acknowledged a record of this process, or of one before it.
+    pub(super) fn forwarded(&self, kind: Sent, own: bool) {
+        let counters = if own { &self.forwarded } else { &self.backlog };
+        match kind {
+            Sent::Reading => counters[0].increment(1),
+            Sent::Rejection => counters[1].increment(1),
+        }
+    }
+}

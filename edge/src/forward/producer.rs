@@ -1,0 +1,168 @@
+//! The idempotent producer of one incarnation.
+//!
+//! Comes in: records with their place. Goes out: one delivery per record, by ticket. Guarantees: acks=all, idempotent
+//! and gapless, no time-out of its own (the disk owns retention). On failure: [`Trouble`]; dropping the producer throws
+//! away what it still holds, which the next one sends again.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::ClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
+use weir_shared::clock::Deadline;
+use weir_shared::record::StreamId;
+use weir_shared::supervise::Error;
+use weir_shared::wire;
+
+use super::KafkaConfig;
+use crate::journal::format::{Place, Sent};
+
+/// Bytes that librdkafka may hold: an edge has little memory.
+const QUEUE_KBYTES: &str = "16384";
+/// How long metadata may take.
+const METADATA: Duration = Duration::from_secs(10);
+/// How long a full queue may stay full before the connection is made anew.
+const QUEUE_FULL: Duration = Duration::from_secs(60);
+
+/// Why a producer cannot go on.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// A new one should try.
+    Retry(String),
+    /// The process must end.
+    Fatal(Error),
+}
+
+impl Trouble {
+    /// A new one should try.
+    pub(super) fn retry(why: impl Into<String>) -> Self {
+        Self::Retry(why.into())
+    }
+}
+
+/// What became of a record.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    /// Which.
+    pub(super) ticket: usize,
+    /// Acknowledged, or why not.
+    pub(super) result: Result<(), KafkaError>,
+}
+
+#[derive(Default)]
+struct Deliveries(Mutex<Vec<Delivery>>);
+
+impl ClientContext for Deliveries {}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, ticket: usize) {
+        let result = result.as_ref().map(|_| ()).map_err(|(error, _)| error.clone());
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Delivery { ticket, result });
+    }
+}
+
+/// Sends records.
+pub(super) struct Producer {
+    client: BaseProducer<Deliveries>,
+    edge: String,
+}
+
+impl Producer {
+    /// A new producer; connects in the background.
+    pub(super) fn new(config: &KafkaConfig) -> Result<Self, Trouble> {
+        let mut client = ClientConfig::new();
+        client
+            .set("bootstrap.servers", &config.brokers)
+            .set("client.id", format!("weir-edge-{}", config.edge))
+            .set("enable.idempotence", "true")
+            .set("enable.gapless.guarantee", "true")
+            .set("acks", "all")
+            .set("message.timeout.ms", "0")
+            .set("message.max.bytes", (config.record_bytes_max + 4096).to_string())
+            .set("linger.ms", config.linger_ms.to_string())
+            .set("compression.codec", config.compression)
+            .set("queue.buffering.max.kbytes", QUEUE_KBYTES)
+            .set("socket.keepalive.enable", "true")
+            .set("reconnect.backoff.max.ms", "5000");
+        for (name, value) in &config.options {
+            client.set(name, value);
+        }
+        let client = client
+            .create_with_context(Deliveries::default())
+            .map_err(|e| Trouble::Fatal(format!("kafka settings: {e}").into()))?;
+        Ok(Self { client, edge: config.edge.clone() })
+    }
+
+    /// How many partitions the topics have.
+    pub(super) fn partitions(&self) -> Result<[u32; 2], Trouble> {
+        let mut counts = [0; 2];
+        for (kind, count) in Sent::ALL.iter().zip(&mut counts) {
+            let metadata = self
+                .client
+                .client()
+                .fetch_metadata(Some(kind.topic()), METADATA)
+                .map_err(|e| Trouble::retry(format!("no answer from kafka: {e}")))?;
+            let found = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+            *count = u32::try_from(found).unwrap_or(0);
+            if found == 0 {
+                let topic = kind.topic();
+                return Err(Trouble::retry(format!(
+                    "topic {topic} does not exist; `weir-cloud init` makes it"
+                )));
+            }
+        }
+        Ok(counts)
+    }
+
+    /// Hands a record over; waits while the queue is full.
+    pub(super) fn send(
+        &self,
+        ticket: usize,
+        stream: StreamId,
+        place: Place,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<(), Trouble> {
+        let (stream, mut number) = (stream.to_hex(), itoa::Buffer::new());
+        let number = number.format(place.number).as_bytes();
+        let headers = OwnedHeaders::new_with_capacity(3)
+            .insert(Header { key: wire::EDGE, value: Some(self.edge.as_bytes()) })
+            .insert(Header { key: wire::STREAM, value: Some(&stream) })
+            .insert(Header { key: wire::NUMBER, value: Some(number) });
+        let mut record = BaseRecord::with_opaque_to(place.kind.topic(), ticket)
+            .partition(i32::try_from(place.partition).unwrap_or(i32::MAX))
+            .key(key)
+            .payload(value)
+            .headers(headers);
+        let deadline = Deadline::after(QUEUE_FULL);
+        loop {
+            match self.client.send(record) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back))
+                    if !deadline.passed() =>
+                {
+                    record = back;
+                    self.poll(Duration::from_millis(1));
+                }
+                Err((error, _)) => {
+                    return Err(Trouble::retry(format!("kafka does not take records: {error}")));
+                }
+            }
+        }
+    }
+
+    /// Lets librdkafka report for this long.
+    pub(super) fn poll(&self, wait: Duration) {
+        self.client.poll(wait);
+    }
+
+    /// What became known since this was last asked, in the order of the reports.
+    pub(super) fn deliveries(&self) -> Vec<Delivery> {
+        std::mem::take(&mut *self.client.context().0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
