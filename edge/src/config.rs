@@ -66,7 +66,6 @@ fn read(root: &Section<'_>) -> Config {
         segment_bytes: journal.integer("segment_bytes", 65_536..=1 << 30),
         commit: journal.millis("commit_ms", 0..=1000),
         commit_bytes_max: size(&journal, "commit_bytes", 1024..=256 << 20),
-        redelivery_messages: size(&journal, "redelivery_messages", 1..=65_535),
     };
     let mqtt = mqtt(&root.section("mqtt"), &name, size(&journal, "memory_bytes_max", 65_536..=1 << 31));
     let journal_dir = PathBuf::from(journal.required("dir", "the folder of the journal"));

@@ -21,8 +21,10 @@ use crate::journal::{Redelivery, Segments, Writer};
 use crate::sources::{Event, Message, Receipt};
 
 mod measures;
+mod unproven;
 
 use measures::Measures;
+use unproven::Unproven;
 
 /// Limits of journal and group commit.
 #[derive(Clone, Copy, Debug)]
@@ -33,8 +35,6 @@ pub(crate) struct IngestConfig {
     pub commit: Duration,
     /// How many bytes are company enough.
     pub commit_bytes_max: usize,
-    /// How many messages back redeliveries are recognised.
-    pub redelivery_messages: usize,
 }
 
 /// What the stage is connected to.
@@ -55,6 +55,7 @@ pub(crate) struct Ingest {
     decoder: Decoder,
     writer: Writer,
     redelivery: Redelivery,
+    unproven: Unproven,
     segments: Segments,
     numbers: Option<Numbers>,
     wiring: Wiring,
@@ -74,12 +75,14 @@ impl Ingest {
         wiring: Wiring,
     ) -> Self {
         let numbers = writer.topic_partitions().map(Numbers::new);
+        let unproven = Unproven::new(writer.position());
         wiring.open.send_replace(numbers.is_some());
         Self {
             config,
             decoder,
             writer,
             redelivery,
+            unproven,
             segments,
             numbers,
             wiring,
@@ -112,7 +115,12 @@ impl Ingest {
                 self.redelivery.session(session);
                 self.writer.session(session, subscriptions, clock::now());
             }
-            Event::Proven(receipt) => self.redelivery.proven(receipt),
+            Event::Proven(receipt) => {
+                self.redelivery.proven(receipt);
+                if let Some(position) = self.unproven.proven(receipt) {
+                    self.writer.proven(position, clock::now());
+                }
+            }
             Event::Topics(topics) => {
                 self.writer.topics(topics, clock::now());
                 self.numbers = Some(Numbers::new(topics));
@@ -139,6 +147,7 @@ impl Ingest {
         let digest = digest(&topic, &payload);
         if again && self.redelivery.stands(receipt.packet, digest, receipt.count) {
             self.measures.redelivered.increment(1);
+            self.unproven.again(receipt.count);
             return Ok(());
         }
         let decoded = &mut self.decoded;
@@ -174,6 +183,9 @@ impl Ingest {
     fn commit(&mut self) -> Result<(), Error> {
         let begun = clock::instant();
         self.writer.commit()?;
+        if let Some(last) = self.receipts.last() {
+            self.unproven.committed(last.count, self.writer.position());
+        }
         self.measures.commit_seconds.record(begun.elapsed().as_secs_f64());
         self.measures.journal_bytes.set(self.segments.bytes() as f64);
         self.measures.acknowledged.increment(self.receipts.len() as u64);

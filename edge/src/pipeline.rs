@@ -19,7 +19,7 @@ use weir_shared::supervise::Supervisor;
 use crate::config::Config;
 use crate::forward::{self, Forwarder};
 use crate::ingest::{self, Ingest};
-use crate::journal::writer::{Limits, Opening};
+use crate::journal::writer::Opening;
 use crate::journal::{Redelivery, Segments, Writer, recover};
 use crate::sources::mqtt;
 
@@ -35,7 +35,7 @@ const STOP: Duration = Duration::from_secs(10);
 pub(crate) fn run(config: Config) -> Result<()> {
     let admin = Admin { metrics: metrics::install()?, live: Health::default(), ready: Health::default() };
     let segments = Segments::open(&config.journal_dir)?;
-    let mut recovered = recover(&segments, config.ingest.redelivery_messages)?;
+    let mut recovered = recover(&segments)?;
     tracing::info!(
         dir = %config.journal_dir.display(), position = recovered.durable + recovered.tail.len() as u64,
         acknowledged = recovered.cursor.position, cut_bytes = recovered.torn_bytes, "journal opened"
@@ -51,7 +51,7 @@ pub(crate) fn run(config: Config) -> Result<()> {
         recovered.topics = Some(wanted);
     }
     let (topics, cursor, session) = (recovered.topics, recovered.cursor.clone(), recovered.session);
-    let mut redelivery = Redelivery::new(config.ingest.redelivery_messages);
+    let mut redelivery = Redelivery::new();
     if let Some((session, _)) = session {
         redelivery.session(session);
         for head in &recovered.messages {
@@ -61,11 +61,7 @@ pub(crate) fn run(config: Config) -> Result<()> {
     let mut stream = [0; 16];
     getrandom::fill(&mut stream).map_err(|e| anyhow::anyhow!("no random bits for a stream id: {e}"))?;
     let opening = Opening { stream: StreamId(stream), boot: boot_id(), now: clock::now() };
-    let limits = Limits {
-        segment_bytes: config.ingest.segment_bytes,
-        redelivery_messages: config.ingest.redelivery_messages,
-    };
-    let writer = Writer::open(segments.clone(), limits, opening, recovered)?;
+    let writer = Writer::open(segments.clone(), config.ingest.segment_bytes, opening, recovered)?;
 
     let (events, taken) = flume::bounded(EVENTS_MAX);
     let (receipts, durable) = flume::unbounded();

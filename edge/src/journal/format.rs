@@ -28,10 +28,10 @@
 //! - **Control**: 1 byte what, then: 1 *stream opened*: 16 boot id, 8 wall clock ms. 2 *session*: 8 session, 8 hash
 //!   of the subscriptions. 3 *topics*: per sent kind 1 kind, 4 partitions. 4 *cursor*: 8 position below which all is
 //!   acknowledged, then per stream, kind and partition 16 stream, 1 kind, 4 partition, 8 next number (all lower
-//!   numbers are acknowledged).
+//!   numbers are acknowledged). 5 *proven*: 8 position below which no source will send a message again.
 //!
-//! Invariants: the first frame of each segment holds *stream opened*, *session* (once there was one), *topics* and
-//! *cursor*, so the newest segment alone tells how things stand. A batch whose CRC, position or lengths are wrong is
+//! Invariants: each segment holds *stream opened*, *session* and *topics* (once they are known), *cursor* and *proven*
+//! before its first new message, so the newest segment alone tells how things stand. A batch whose CRC, position or lengths are wrong is
 //! damage, and so is all behind it in that segment.
 
 use weir_shared::clock::Now;
@@ -148,6 +148,8 @@ pub(crate) enum Record<'a> {
     Topics([u32; 2]),
     /// How far the forwarder is.
     Cursor(Cursor),
+    /// Below this position no source will send a message again.
+    Proven(u64),
     /// A kind that this version does not know.
     Unknown,
 }
@@ -294,6 +296,7 @@ fn read_record(kind: u8, body: &[u8]) -> Option<Record<'_>> {
         }),
         (2, 16) => Some(Record::Session { session: u64_at(body, 0), subscriptions: u64_at(body, 8) }),
         (3, 10) => Some(Record::Topics([u32_at(body, 1), u32_at(body, 6)])),
+        (5, 8) => Some(Record::Proven(u64_at(body, 0))),
         (4, 8..) => {
             let prefixes = body[8..].chunks_exact(29).map(read_prefix).collect::<Option<_>>()?;
             Some(Record::Cursor(Cursor { position: u64_at(body, 0), prefixes }))
@@ -368,6 +371,10 @@ pub(crate) fn write_record(out: &mut Vec<u8>, record: &Record<'_>) {
                 out.extend_from_slice(&prefix.next.partition.to_le_bytes());
                 out.extend_from_slice(&prefix.next.number.to_le_bytes());
             }
+        }
+        Record::Proven(position) => {
+            out.push(5);
+            out.extend_from_slice(&position.to_le_bytes());
         }
         Record::Unknown => {}
     }

@@ -1,7 +1,8 @@
 //! What a start finds in the journal.
 //!
 //! Comes in: the segments. Goes out: how things stood ([`Recovered`]). Guarantees: reads only as many of the newest
-//! segments as it needs (the newest one, and as many more as hold the window of redelivery); changes nothing on disk.
+//! segments as it needs (the newest one, and as many more as hold messages that a source may send again); changes
+//! nothing on disk.
 //! What was written above the last durable position that a later batch or segment vouches for is given back as `tail`,
 //! for the writer to write and fsync again: after a crash it may be in the page cache only.
 //! On failure: damage below what later batches call durable is an error; a torn tail is left out and reported.
@@ -9,6 +10,7 @@
 use std::fs;
 
 use super::format::{BATCH_MAGIC, Batch, Cursor, FrameHead, Record, SEGMENT_HEADER};
+use super::redelivery::PACKETS;
 use super::{Error, Segments};
 
 /// How things stood.
@@ -26,14 +28,16 @@ pub(crate) struct Recovered {
     pub topics: Option<[u32; 2]>,
     /// How far the forwarder was.
     pub cursor: Cursor,
-    /// Heads of the last messages of that session, oldest first.
+    /// Below this position no source will send a message again.
+    pub proven: u64,
+    /// Heads of the messages of that session from there on, oldest first.
     pub messages: Vec<FrameHead>,
     /// Base position and number of messages of the segments that were read, oldest first.
     pub read: Vec<(u64, usize)>,
 }
 
-/// Reads the newest segments, until `messages` messages were seen.
-pub(crate) fn recover(segments: &Segments, messages: usize) -> Result<Recovered, Error> {
+/// Reads the newest segments, until all messages that a source may send again were seen.
+pub(crate) fn recover(segments: &Segments) -> Result<Recovered, Error> {
     let mut found = Recovered::default();
     let bases = segments.bases();
     let Some((&newest, older)) = bases.split_last() else { return Ok(found) };
@@ -46,22 +50,23 @@ pub(crate) fn recover(segments: &Segments, messages: usize) -> Result<Recovered,
     found.tail = bytes[offset(newest, tail)..offset(newest, scan.end)].to_vec();
     take_controls(&mut found, &scan.batches);
     let session = found.session.map(|(session, _)| session);
-    let mut heads = message_heads(&scan.batches);
+    let proven = found.proven;
+    let mut heads = message_heads(&scan.batches, proven);
     found.read.push((newest, heads.len()));
     let mut end = newest;
     for &base in older.iter().rev() {
-        if heads.len() >= messages {
+        if end <= proven || heads.len() >= PACKETS {
             break;
         }
         let bytes = read_file(segments, base)?;
-        let mut earlier = message_heads(&self::scan(segments, base, Some(end), &bytes)?.batches);
+        let mut earlier = message_heads(&self::scan(segments, base, Some(end), &bytes)?.batches, proven);
         found.read.insert(0, (base, earlier.len()));
         earlier.append(&mut heads);
         heads = earlier;
         end = base;
     }
     heads.retain(|head| Some(head.session) == session);
-    found.messages = heads.split_off(heads.len().saturating_sub(messages));
+    found.messages = heads;
     Ok(found)
 }
 
@@ -112,13 +117,15 @@ fn take_controls(found: &mut Recovered, batches: &[Batch<'_>]) {
             Record::Session { session, subscriptions } => found.session = Some((session, subscriptions)),
             Record::Topics(topics) => found.topics = Some(topics),
             Record::Cursor(cursor) => found.cursor = cursor,
+            Record::Proven(position) => found.proven = position,
             Record::Sent { .. } | Record::StreamOpened { .. } | Record::Unknown => {}
         }
     }
 }
 
-fn message_heads(batches: &[Batch<'_>]) -> Vec<FrameHead> {
-    batches.iter().flat_map(Batch::frames).map(|frame| frame.head).filter(|head| head.packet != 0).collect()
+fn message_heads(batches: &[Batch<'_>], from: u64) -> Vec<FrameHead> {
+    let batches = batches.iter().filter(|batch| batch.position >= from);
+    batches.flat_map(Batch::frames).map(|frame| frame.head).filter(|head| head.packet != 0).collect()
 }
 
 const fn offset(base: u64, position: u64) -> usize {

@@ -15,16 +15,8 @@ use weir_shared::clock::Now;
 use weir_shared::record::StreamId;
 
 use super::format::{self, BATCH_HEADER, Cursor, FrameHead, Record, SEGMENT_HEADER};
+use super::redelivery::PACKETS;
 use super::{Error, Recovered, Segments};
-
-/// Limits of the writer.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    /// Preallocated size of a segment.
-    pub segment_bytes: u64,
-    /// Messages that must stay on disk for the recognition of redeliveries.
-    pub redelivery_messages: usize,
-}
 
 /// Who opens the stream, and when.
 #[derive(Clone, Copy, Debug)]
@@ -43,13 +35,14 @@ struct Controls {
     session: Option<(u64, u64)>,
     topics: Option<[u32; 2]>,
     cursor: Cursor,
+    proven: u64,
 }
 
 /// Appends and commits.
 #[derive(Debug)]
 pub(crate) struct Writer {
     segments: Segments,
-    limits: Limits,
+    segment_bytes: u64,
     opening: Opening,
     controls: Controls,
     file: File,
@@ -66,21 +59,21 @@ impl Writer {
     /// Opens the stream in a new segment, behind the tail that was recovered.
     pub(crate) fn open(
         segments: Segments,
-        limits: Limits,
+        segment_bytes: u64,
         opening: Opening,
         recovered: Recovered,
     ) -> Result<Self, Error> {
-        let Recovered { durable: base, tail, session, topics, cursor, .. } = recovered;
-        let controls = Controls { session, topics, cursor };
+        let Recovered { durable: base, tail, session, topics, cursor, proven, .. } = recovered;
+        let controls = Controls { session, topics, cursor, proven };
         let mut bytes = tail;
         let position = base + bytes.len() as u64;
         bytes.append(&mut snapshot(&opening, &controls, position, base));
         let position = base + bytes.len() as u64;
-        let file = segments.create(base, &bytes, limits.segment_bytes)?;
+        let file = segments.create(base, &bytes, segment_bytes)?;
         let messages_by_segment = recovered.read.into_iter().filter(|(b, _)| *b != base).collect();
         let mut writer = Self {
             segments,
-            limits,
+            segment_bytes,
             opening,
             controls,
             file,
@@ -95,6 +88,11 @@ impl Writer {
         writer.messages_by_segment.push_back((base, 0));
         writer.begin_batch();
         Ok(writer)
+    }
+
+    /// Where the next batch will begin, once all before it is durable.
+    pub(crate) const fn position(&self) -> u64 {
+        self.position
     }
 
     /// The stream of this process.
@@ -143,6 +141,12 @@ impl Writer {
         self.controls.cursor = cursor;
     }
 
+    /// Notes that no source will send again what stands below this position.
+    pub(crate) fn proven(&mut self, position: u64, now: Now) {
+        self.controls.proven = position;
+        self.control(&Record::Proven(position), now);
+    }
+
     /// The partition counts, once they are known.
     pub(crate) const fn topic_partitions(&self) -> Option<[u32; 2]> {
         self.controls.topics
@@ -154,7 +158,7 @@ impl Writer {
             return Ok(());
         }
         let end = self.position - self.base + (SEGMENT_HEADER + self.batch.len()) as u64;
-        if end > self.limits.segment_bytes && self.position > self.base {
+        if end > self.segment_bytes && self.position > self.base {
             self.roll()?;
         }
         let path = || self.segments.path(self.base);
@@ -187,7 +191,7 @@ impl Writer {
     /// Everything before is durable, so the new segment begins where it ends.
     fn roll(&mut self) -> Result<(), Error> {
         let bytes = snapshot(&self.opening, &self.controls, self.position, self.position);
-        self.file = self.segments.create(self.position, &bytes, self.limits.segment_bytes)?;
+        self.file = self.segments.create(self.position, &bytes, self.segment_bytes)?;
         self.base = self.position;
         self.position += bytes.len() as u64;
         self.durable.store(self.position, Ordering::Release);
@@ -195,14 +199,15 @@ impl Writer {
         Ok(())
     }
 
-    /// A segment goes when all of it is acknowledged by Kafka (as a durable cursor says), and enough later messages
-    /// stand on disk to recognise redeliveries.
+    /// A segment goes when all of it is acknowledged by Kafka (as a durable cursor says), and nothing in it is needed
+    /// to recognise redeliveries: because it is proven, or because all packet identifiers were used since.
     fn reclaim(&mut self) -> Result<(), Error> {
         for pair in self.segments.bases().windows(2) {
             let (base, end) = (pair[0], pair[1]);
             let later: usize =
                 self.messages_by_segment.iter().filter(|(b, _)| *b > base).map(|(_, n)| n).sum();
-            if end > self.controls.cursor.position || later < self.limits.redelivery_messages {
+            let sent_again = end > self.controls.proven && later < PACKETS;
+            if end > self.controls.cursor.position || sent_again {
                 break;
             }
             self.segments.remove(base)?;
@@ -230,6 +235,7 @@ fn snapshot(opening: &Opening, controls: &Controls, position: u64, durable: u64)
         add(&Record::Topics(topics));
     }
     add(&Record::Cursor(controls.cursor.clone()));
+    add(&Record::Proven(controls.proven));
     format::end_frame(&mut batch, start, count, opening.now.trusted);
     format::seal_batch(&mut batch, 1, position, durable, opening.stream);
     batch
