@@ -1,0 +1,75 @@
+# Weir. `make demo` shows the main job on real servers, `make test` runs all tests.
+# Needs git, make and a Rust toolchain on Debian 12; installs the Debian packages it lacks, and says which.
+# Each of demo and bench-… ends with one JSON line of figures; its member "ok" decides the exit code.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := build
+
+# What librdkafka's and zlib's build scripts call.
+PACKAGES := gcc g++ make pkg-config zlib1g-dev perl python3
+BIN := target/release
+CARGO := cargo --locked
+
+.PHONY: build check test demo down packages components \
+	bench-first-light bench-edge bench-cloud bench-latency
+
+build: packages
+	@$(CARGO) build --release --workspace
+
+check: packages components
+	@cargo fmt --all --check
+	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links -A rustdoc::invalid_html_tags" $(CARGO) doc --release --workspace --no-deps --document-private-items
+
+# On a stack of its own (other ports, other folder): a running demo is left alone. Always taken down again.
+test: build
+	@trap '$(BIN)/weir-stack down --name test' EXIT
+	$(BIN)/weir-stack up --name test --fresh
+	$(CARGO) test --release --workspace
+
+# KILL=1: kill -9 the edge twice and the cloud twice in mid-stream.
+demo: build
+	@$(BIN)/weir-demo --name demo $(if $(filter 1,$(KILL)),--kill)
+
+down:
+	@if [[ -x $(BIN)/weir-stack ]]; then
+		$(BIN)/weir-stack down --name demo
+		$(BIN)/weir-stack down --name test
+	else
+		echo "nothing was ever started here"
+	fi
+
+# On the stack of the tests, so that a demo is left alone; fresh, so that figures can be compared.
+bench-first-light: BENCH = all
+bench-edge: BENCH = edge
+bench-cloud: BENCH = cloud
+bench-latency: BENCH = latency
+bench-first-light bench-edge bench-cloud bench-latency: build
+	@trap '$(BIN)/weir-stack down --name test >&2' EXIT
+	$(BIN)/weir-stack up --name test --fresh >&2
+	$(BIN)/weir-bench --name test $(BENCH)
+
+packages:
+	@if ! command -v dpkg-query >/dev/null; then
+		echo "not Debian: needs the equivalents of $(PACKAGES)"
+		exit 0
+	fi
+	missing=()
+	for package in $(PACKAGES); do
+		state=$$(dpkg-query -W -f='$${db:Status-Status}' "$$package" 2>/dev/null || true)
+		[[ $$state == installed ]] || missing+=("$$package")
+	done
+	if (( $${#missing[@]} )); then
+		echo "installing Debian packages: $${missing[*]}"
+		as_root=()
+		(( $$(id -u) == 0 )) || as_root=(sudo -n)
+		"$${as_root[@]}" apt-get update -qq
+		"$${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$${missing[@]}"
+	fi
+
+components:
+	@cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
+	cargo clippy --version >/dev/null 2>&1 || rustup component add clippy

@@ -1,0 +1,106 @@
+//! The configuration of `weir-cloud`: `deploy/weir-cloud.toml` is its reference and holds every default.
+//!
+//! Comes in: the text of a file. Goes out: a checked [`Config`], or all problems with their places.
+//! Guarantees: pure; opens nothing but the file itself.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use weir_shared::config::{Problems, Section, check};
+
+use crate::kafka::KafkaConfig;
+use crate::process::ProcessConfig;
+use crate::sinks::config::SinksConfig;
+
+/// The shipped file; compiled in as the defaults.
+const REFERENCE: &str = include_str!("../../deploy/weir-cloud.toml");
+/// Arrays of tables that the reference shows only in comments.
+const ARRAYS: &str = "\n[[dimension]]\n";
+
+/// All of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    /// Name of this process among its like.
+    pub(crate) slot: String,
+    /// Address of the admin port.
+    pub(crate) admin: SocketAddr,
+    /// Brokers.
+    pub(crate) kafka: KafkaConfig,
+    /// The processor.
+    pub(crate) process: ProcessConfig,
+    /// The stores.
+    pub(crate) sinks: SinksConfig,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The file cannot be read.
+    #[error("{0}: {1}")]
+    File(String, std::io::Error),
+    /// What is in it is wrong.
+    #[error(transparent)]
+    Problems(#[from] Problems),
+}
+
+/// Reads and checks a file.
+pub(crate) fn load(path: &Path) -> Result<Config, Error> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|e| Error::File(name.clone(), e))?;
+    Ok(parse(&name, &text)?)
+}
+
+fn parse(name: &str, text: &str) -> Result<Config, Problems> {
+    check(name, text, &format!("{REFERENCE}{ARRAYS}"), read)
+}
+
+fn read(root: &Section<'_>) -> Config {
+    let slot = root.required("slot", "a name of its own for each process");
+    let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if slot.len() > 100 || !slot.chars().all(fits) {
+        root.problem("slot", "must be at most 100 letters, digits, dots, underscores and dashes");
+    }
+    let listen = root.section("admin").parsed("listen", "address:port", |text| text.parse().ok());
+    Config {
+        slot,
+        admin: listen,
+        kafka: KafkaConfig::read(root),
+        process: ProcessConfig::read(root),
+        sinks: SinksConfig::read(root),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reference_reads_as_its_own_defaults() {
+        let shipped = parse("reference", REFERENCE).unwrap();
+        let empty = parse("empty", "").unwrap();
+        assert_eq!(format!("{shipped:?}"), format!("{empty:?}"));
+        assert_eq!(empty.kafka.partitions, 4);
+        assert_eq!(empty.process.cycle.as_millis(), 25);
+    }
+
+    #[test]
+    fn all_problems_come_at_once() {
+        let text = "slot = 'a b'\n[kafka]\noptions = ['acks=1', 'nonsense.option=1', 'x']\n\
+            [process]\ncycle_ms = 0\n\
+            [[dimension]]\nname = 'd'\nurl = 'mysql://h/d'\ntable = 't'\nkey = 'k'\n\
+            [[dimension]]\nname = 'd'\nurl = 'ftp://h'\ntable = ''\nkey = 'k'\n";
+        let shown = parse("c.toml", text).unwrap_err().to_string();
+        for part in [
+            "c.toml:1:8: slot: must be at most",
+            "kafka.options: \"acks\" is set by weir-cloud itself",
+            "nonsense.option",
+            "\"x\" must have the form name=value",
+            "process.cycle_ms: must be an integer",
+            "dimension[1].name: \"d\" is there twice",
+            "dimension[1].url: must be",
+            "dimension[1].table: must be set",
+        ] {
+            assert!(shown.contains(part), "{part:?} is not in\n{shown}");
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The only wiring: which roles run in this process, each on a supervised thread of its own.
+//!
+//! Comes in: the configuration and the roles. Goes out: what the process ends with.
+//! Guarantees: roles share nothing but the admin port and the wish to stop; one that fails or panics stops all.
+
+use std::time::Duration;
+
+use weir_shared::admin::{Admin, Health, serve};
+use weir_shared::supervise::{Error, Supervisor};
+
+use crate::config::Config;
+use crate::process::{self, Pulse};
+use crate::sinks::{self, SinkName};
+
+/// A graceful stop takes no longer.
+const STOP: Duration = Duration::from_secs(10);
+/// A cycle that takes longer than this is stuck.
+const CYCLE_MAX: Duration = Duration::from_secs(60);
+/// How often the pulse is felt.
+const FELT: Duration = Duration::from_secs(1);
+
+/// What this process does.
+#[derive(Clone, Debug)]
+pub(crate) struct Roles {
+    process: bool,
+    sinks: Vec<SinkName>,
+}
+
+impl Roles {
+    /// The processor and every enabled sink.
+    pub(crate) fn all(config: &Config) -> Self {
+        let enabled = |name: &SinkName| match name {
+            SinkName::Mysql => config.sinks.mysql.is_some(),
+            SinkName::Elasticsearch => config.sinks.elasticsearch.is_some(),
+            SinkName::Clickhouse => config.sinks.clickhouse.is_some(),
+        };
+        Self { process: true, sinks: SinkName::ALL.into_iter().filter(enabled).collect() }
+    }
+
+    /// Only the processor.
+    pub(crate) fn process() -> Self {
+        Self { process: true, sinks: Vec::new() }
+    }
+
+    /// Only one sink.
+    pub(crate) fn sink(name: SinkName) -> Self {
+        Self { process: false, sinks: vec![name] }
+    }
+}
+
+/// Starts the roles and waits for a signal or a failure.
+///
+/// # Errors
+/// The first failure of a role, or that some did not stop in time.
+pub(crate) fn run(config: Config, roles: &Roles) -> Result<(), Error> {
+    let handle = weir_shared::metrics::install()?;
+    let (live, ready) = (Health::default(), Health::default());
+    let admin = Admin { metrics: handle, live: live.clone(), ready: ready.clone() };
+    let Config { slot, admin: address, kafka, process, sinks } = config;
+    let mut supervisor = Supervisor::new();
+    supervisor.spawn("admin", move |stop| serve(address, admin, &stop))?;
+    if roles.process {
+        let pulse = Pulse::default();
+        let (kafka, slot, ready, felt) = (kafka.clone(), slot.clone(), ready.clone(), pulse.clone());
+        supervisor
+            .spawn("process", move |stop| process::run(&process, &kafka, &slot, &ready, &pulse, &stop))?;
+        supervisor.spawn("pulse", move |stop| {
+            while !stop.wait_for(FELT) {
+                match felt.working_for() {
+                    stuck if stuck > CYCLE_MAX => {
+                        live.bad("process", format!("a cycle has taken {} s", stuck.as_secs()));
+                    }
+                    _ => live.good("process"),
+                }
+            }
+            Ok(())
+        })?;
+    }
+    for name in roles.sinks.iter().copied() {
+        let (kafka, slot, ready, sinks) = (kafka.clone(), slot.clone(), ready.clone(), sinks.clone());
+        supervisor.spawn(&format!("sink-{}", name.name()), move |stop| {
+            sinks::run(name, &kafka, &slot, &sinks, &ready, &stop)
+        })?;
+    }
+    supervisor.run(STOP)
+}

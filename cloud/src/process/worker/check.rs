@@ -1,0 +1,85 @@
+//! What must stand before a worker may start, and who else is in the group.
+//!
+//! Comes in: brokers. Goes out: nothing, or the first thing that is missing and the way out.
+//! Guarantees: asks only; a topic is never made by asking for it (a broker that creates topics by itself would give
+//! it a wrong number of partitions).
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::{Offset, TopicPartitionList};
+use weir_shared::wire;
+
+use crate::kafka::{ASK, KafkaConfig};
+use crate::process::Input;
+use crate::process::state::restore::no_offset;
+
+/// Checks that all topics stand, that each changelog has the partitions of its input, and that the group has offsets.
+pub(in crate::process) fn topics(kafka: &KafkaConfig, group: &str) -> Result<(), String> {
+    let mut config = kafka.client();
+    // Whether there are offsets, not which: a stable fetch would wait here for the predecessor's open transaction,
+    // which only the producer made after this check can end.
+    config
+        .set("group.id", group)
+        .set("isolation.level", "read_uncommitted")
+        .set("enable.auto.commit", "false");
+    let asker: BaseConsumer = config.create().map_err(|e| format!("client: {e}"))?;
+    for topic in [wire::ENRICHED, wire::REJECTED] {
+        partitions(&asker, topic)?;
+    }
+    let mut list = TopicPartitionList::new();
+    for input in Input::ALL {
+        let (count, state) = (partitions(&asker, input.topic())?, partitions(&asker, &input.state_topic())?);
+        if count != state {
+            return Err(format!(
+                "{} has {count} partitions and {} has {state}: they must be equal; the number of partitions of a \
+                 topic must never change",
+                input.topic(),
+                input.state_topic()
+            ));
+        }
+        list.add_partition_range(input.topic(), 0, count - 1);
+    }
+    let committed = asker.committed_offsets(list, ASK).map_err(|e| format!("offsets of {group}: {e}"))?;
+    match committed.elements().iter().find(|e| !matches!(e.offset(), Offset::Offset(_))) {
+        Some(missing) => Err(no_offset(missing.topic(), missing.partition())),
+        None => Ok(()),
+    }
+}
+
+fn partitions(asker: &BaseConsumer, topic: &str) -> Result<i32, String> {
+    let metadata = asker.fetch_metadata(Some(topic), ASK).map_err(|e| format!("asking for {topic}: {e}"))?;
+    let found = metadata.topics().iter().find(|t| t.name() == topic && t.error().is_none());
+    match found.map_or(0, |t| t.partitions().len()) {
+        0 => Err(format!("there is no topic {topic}: run `weir-cloud init`")),
+        n => i32::try_from(n).map_err(|e| format!("partitions of {topic}: {e}")),
+    }
+}
+
+/// Whether a living member of the group has this slot's name.
+pub(in crate::process) fn slot_is_taken(
+    kafka: &KafkaConfig,
+    group: &str,
+    slot: &str,
+) -> Result<bool, String> {
+    let asker: BaseConsumer = kafka.client().create().map_err(|e| format!("client: {e}"))?;
+    let groups = asker.fetch_group_list(Some(group), ASK).map_err(|e| e.to_string())?;
+    Ok(groups.groups().iter().flat_map(|g| g.members()).any(|member| is_static_member(member.id(), slot)))
+}
+
+/// The broker makes the id of a static member from its instance's name and a UUID.
+fn is_static_member(id: &str, slot: &str) -> bool {
+    const UUID_LEN: usize = 36;
+    id.strip_prefix(slot).and_then(|rest| rest.strip_prefix('-')).is_some_and(|uuid| uuid.len() == UUID_LEN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_is_known_by_its_slot() {
+        let id = "weir-cloud-1-5e1b6c9e-4b53-4f0f-9a80-5d7c4be5a1ff";
+        assert!(is_static_member(id, "weir-cloud-1"));
+        assert!(!is_static_member(id, "weir-cloud"));
+        assert!(!is_static_member("rdkafka-5e1b6c9e-4b53-4f0f-9a80-5d7c4be5a1ff", "weir-cloud-1"));
+    }
+}

@@ -1,0 +1,158 @@
+//! Collecting: the only place where the group's consumer is polled.
+//!
+//! Comes in: records and rebalances. Goes out: a batch of records of partitions that are ready.
+//! Guarantees: a batch ends by time, number or bytes; it holds nothing of a partition that was revoked while it was
+//! collected. Errors that librdkafka mends by itself are only logged.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Headers as _, Message};
+use weir_shared::clock::Deadline;
+use weir_shared::wire;
+
+use crate::process::assignment::{Change, Partition, Partitions, Rebalances};
+use crate::process::engine::{Headers, Incoming};
+use crate::process::state::restore::Restore;
+use crate::process::transaction::Failure;
+use crate::process::{Input, ProcessConfig};
+
+/// Longest wait for the first record.
+const FIRST: Duration = Duration::from_millis(100);
+/// The same while state is being read back.
+const FIRST_RESTORING: Duration = Duration::from_millis(1);
+/// A wait shorter than this is none: librdkafka counts in milliseconds.
+const TICK: Duration = Duration::from_millis(1);
+/// Most bytes of one cycle, but for one record that is larger.
+const CYCLE_BYTES_MAX: usize = 16 << 20;
+
+/// Collects one batch, and takes note of partitions that come and go.
+pub(super) fn collect<'c>(
+    consumer: &'c BaseConsumer<Rebalances>,
+    config: &ProcessConfig,
+    partitions: &mut Partitions,
+    restores: &mut Vec<Restore>,
+) -> Result<Vec<BorrowedMessage<'c>>, Failure> {
+    let mut batch = Vec::new();
+    let mut bytes = 0;
+    let mut deadline = Deadline::after(if restores.is_empty() { FIRST } else { FIRST_RESTORING });
+    loop {
+        let polled = consumer.poll(deadline.left());
+        apply(consumer.context().take(), &mut batch, partitions, restores);
+        match polled {
+            Some(Ok(message)) if is_ready(&message, partitions) => {
+                if batch.is_empty() {
+                    deadline = Deadline::after(config.cycle);
+                }
+                bytes += message.payload_len();
+                batch.push(message);
+            }
+            Some(Err(error)) => {
+                if let Some(failure) = judge(&error) {
+                    return Err(failure);
+                }
+            }
+            Some(Ok(_)) | None => {}
+        }
+        let full = batch.len() >= config.cycle_records_max || bytes >= CYCLE_BYTES_MAX;
+        if full || deadline.left() < TICK {
+            return Ok(batch);
+        }
+    }
+}
+
+fn apply(
+    changes: Vec<Change>,
+    batch: &mut Vec<BorrowedMessage<'_>>,
+    partitions: &mut Partitions,
+    restores: &mut Vec<Restore>,
+) {
+    for change in changes {
+        match change {
+            Change::Assigned(places) => {
+                tracing::info!("process: assigned {} partitions", places.len());
+                for place in &places {
+                    partitions.put(*place, Partition::Restoring { skipped: false });
+                }
+                restores.push(Restore::new(&places));
+            }
+            Change::Revoked(places) => {
+                tracing::info!("process: revoked {} partitions", places.len());
+                batch.retain(|m| {
+                    Input::from_topic(m.topic())
+                        .is_some_and(|input| !places.contains(&(input, m.partition())))
+                });
+                for restore in restores.iter_mut() {
+                    restore.drop_places(&places);
+                }
+                for place in places {
+                    partitions.remove(place);
+                }
+            }
+        }
+    }
+}
+
+fn is_ready(message: &BorrowedMessage<'_>, partitions: &mut Partitions) -> bool {
+    let Some(input) = Input::from_topic(message.topic()) else { return false };
+    match partitions.get((input, message.partition())) {
+        Some(Partition::Ready { .. }) => true,
+        Some(Partition::Restoring { skipped }) => {
+            *skipped = true;
+            false
+        }
+        None => false,
+    }
+}
+
+/// What an error of the consumer means; `None` when the client goes on by itself.
+pub(super) fn judge(error: &KafkaError) -> Option<Failure> {
+    use RDKafkaErrorCode as Code;
+    let (KafkaError::MessageConsumption(code) | KafkaError::MessageConsumptionFatal(code)) = error else {
+        return Some(Failure::Broken(format!("consumer: {error}")));
+    };
+    match code {
+        Code::FencedInstanceId => Some(Failure::Twin(format!("consumer: {error}"))),
+        Code::AutoOffsetReset | Code::OffsetOutOfRange => Some(Failure::Broken(
+            "the next record to process is no longer in the log (retention, or a topic made anew): records are \
+             lost, and weir-cloud does not guess where to go on; set the group's offsets with Kafka's own tools"
+                .to_owned(),
+        )),
+        _ if matches!(error, KafkaError::MessageConsumptionFatal(_)) => {
+            Some(Failure::Broken(format!("consumer: {error}")))
+        }
+        _ => {
+            tracing::warn!("process: consumer: {error}");
+            None
+        }
+    }
+}
+
+/// A record with its headers. Of a header that is there twice the last counts, as in Kafka's own clients.
+pub(super) fn incoming<'m>(input: Input, message: &'m BorrowedMessage<'_>) -> Incoming<'m> {
+    Incoming {
+        input,
+        partition: message.partition(),
+        offset: message.offset(),
+        timestamp_ms: message.timestamp().to_millis().unwrap_or(0).max(0),
+        key: message.key(),
+        value: message.payload(),
+        // rdkafka 0.39 panics on a header name that is not UTF-8: such a record has no identity.
+        headers: catch_unwind(AssertUnwindSafe(|| headers(message))).unwrap_or_default(),
+    }
+}
+
+fn headers<'m>(message: &'m BorrowedMessage<'_>) -> Headers<'m> {
+    let mut found = Headers::default();
+    for header in message.headers().into_iter().flat_map(|headers| headers.iter()) {
+        match header.key {
+            wire::EDGE => found.edge = header.value,
+            wire::STREAM => found.stream = header.value,
+            wire::NUMBER => found.number = header.value,
+            _ => {}
+        }
+    }
+    found
+}

@@ -1,0 +1,150 @@
+//! The last hop: each store gets what stands in `weir.enriched` and `weir.rejected`, once.
+//!
+//! The flow, in the order of the modules: [`config`] is read; a [`consumer`] collects a [`batch`]; [`row`] turns its
+//! records into typed columns; a store ([`mysql`], [`elasticsearch`], [`clickhouse`]) keeps them together with
+//! the progress; what no store can hold goes to `weir.rejected` through [`dead_letters`]. [`drive`] is the loop
+//! around it, the same for all, and [`measures`] shows it.
+//!
+//! Guarantees: each sink is a consumer group of its own, on a thread of its own: none waits for another. Its input is
+//! an immutable log, so whatever goes wrong, the answer is the same: drop the work, ask the store how far it is, read
+//! on from there.
+//! On failure: a store or broker that is away is asked again with growing waits, for ever; `/ready` says why.
+
+pub(crate) mod config;
+
+mod batch;
+mod calendar;
+mod clickhouse;
+mod consumer;
+mod dead_letters;
+mod drive;
+mod elasticsearch;
+mod measures;
+mod mysql;
+mod row;
+
+use std::future::Future;
+use std::time::Duration;
+
+use weir_shared::admin::Health;
+use weir_shared::supervise::{Error, Stop};
+
+use crate::kafka::KafkaConfig;
+use config::SinksConfig;
+use consumer::Reread;
+use dead_letters::DeadLetters;
+
+/// Longest that making the tables of one store may take before it counts as away.
+const INIT_SECONDS_MAX: u64 = 30;
+
+/// The stores, by the names used in groups, metrics, threads and on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SinkName {
+    /// MySQL or MariaDB.
+    Mysql,
+    /// Elasticsearch 7.
+    Elasticsearch,
+    /// ClickHouse.
+    Clickhouse,
+}
+
+impl SinkName {
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Mysql, Self::Elasticsearch, Self::Clickhouse];
+
+    /// The word for it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Mysql => "mysql",
+            Self::Elasticsearch => "elasticsearch",
+            Self::Clickhouse => "clickhouse",
+        }
+    }
+
+    /// Its consumer group, which `init` gives its first offsets.
+    pub(crate) const fn group(self) -> &'static str {
+        match self {
+            Self::Mysql => "weir-sink-mysql",
+            Self::Elasticsearch => "weir-sink-elasticsearch",
+            Self::Clickhouse => "weir-sink-clickhouse",
+        }
+    }
+
+    /// What its dead letters say in `stage`; also who it is in `/ready`.
+    const fn stage(self) -> &'static str {
+        match self {
+            Self::Mysql => "sink.mysql",
+            Self::Elasticsearch => "sink.elasticsearch",
+            Self::Clickhouse => "sink.clickhouse",
+        }
+    }
+}
+
+/// Why a batch was given up. Nothing of it counts as stored; the log still has it.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// The store is away or takes nothing now: wait, ask it how far it is, go on.
+    #[error("{0}")]
+    Store(String),
+    /// The place in the consumer group is lost or unclear: join again.
+    #[error("kafka: {0}")]
+    Kafka(String),
+}
+
+/// Makes the tables, indices and templates of the enabled stores; with `dry_run` only prints them.
+///
+/// # Errors
+/// The first store that is away or refuses; calling again is safe.
+pub(crate) fn init(config: &SinksConfig, dry_run: bool) -> Result<(), Error> {
+    if let Some(config) = &config.mysql {
+        within(mysql::tables::init(config, dry_run)).map_err(|e| format!("mysql: {e}"))?;
+    }
+    if let Some(config) = &config.elasticsearch {
+        within(elasticsearch::templates::init(config, dry_run)).map_err(|e| format!("elasticsearch: {e}"))?;
+    }
+    if let Some(config) = &config.clickhouse {
+        within(clickhouse::tables::init(config, dry_run)).map_err(|e| format!("clickhouse: {e}"))?;
+    }
+    Ok(())
+}
+
+fn within(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let limited = async { tokio::time::timeout(Duration::from_secs(INIT_SECONDS_MAX), work).await };
+    match runtime.block_on(limited) {
+        Ok(done) => done.map_err(Error::from),
+        Err(_) => Err(format!("no answer within {INIT_SECONDS_MAX} s").into()),
+    }
+}
+
+/// Runs one sink until told to stop. Blocks: call it on a thread of its own.
+///
+/// # Errors
+/// When the sink is not enabled in `config`, or the client libraries refuse their configuration.
+pub(crate) fn run(
+    which: SinkName,
+    kafka: &KafkaConfig,
+    slot: &str,
+    config: &SinksConfig,
+    health: &Health,
+    stop: &Stop,
+) -> Result<(), Error> {
+    let disabled = || format!("sink.{} is not enabled in the configuration", which.name());
+    let dead_letters = DeadLetters::new(kafka, which, slot);
+    let place = drive::Place { which, kafka, slot, health, stop };
+    match which {
+        SinkName::Mysql => {
+            let config = config.mysql.as_ref().ok_or_else(disabled)?;
+            drive::run(&place, config.limits, mysql::Mysql::new(config, dead_letters))
+        }
+        SinkName::Elasticsearch => {
+            let config = config.elasticsearch.as_ref().ok_or_else(disabled)?;
+            drive::run(&place, config.limits, elasticsearch::Elasticsearch::new(config, dead_letters)?)
+        }
+        SinkName::Clickhouse => {
+            let config = config.clickhouse.as_ref().ok_or_else(disabled)?;
+            let reread = Reread::new(kafka, which, slot);
+            drive::run(&place, config.limits, clickhouse::Clickhouse::new(config, dead_letters, reread)?)
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! What was collected from Kafka and not stored yet.
+//!
+//! Comes in: records in the order of their offsets within each partition. Goes out: the same, by index, and one
+//! range of offsets per partition.
+//! Guarantees: a partition that is taken away leaves no record behind. Pure: memory only, one buffer that is
+//! reused.
+
+use std::fmt;
+
+use weir_shared::wire;
+
+use super::config::Limits;
+
+/// The topics that sinks read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Topic {
+    /// `weir.enriched`
+    Enriched,
+    /// `weir.rejected`
+    Rejected,
+}
+
+impl Topic {
+    pub(super) const ALL: [Self; 2] = [Self::Enriched, Self::Rejected];
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Enriched => wire::ENRICHED,
+            Self::Rejected => wire::REJECTED,
+        }
+    }
+
+    pub(super) fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|t| t.name() == name)
+    }
+}
+
+/// A partition of one of the topics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Part {
+    pub(super) topic: Topic,
+    pub(super) partition: i32,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} [{}]", self.topic.name(), self.partition)
+    }
+}
+
+/// One record: where it stands, and where its value stands in the batch's buffer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Record {
+    pub(super) part: Part,
+    pub(super) offset: i64,
+    /// Kafka's timestamp, ms since 1970.
+    pub(super) timestamp: i64,
+    start: usize,
+    end: usize,
+}
+
+/// The offsets of one partition that a batch covers: `start` is where the partition stood before it (there may be
+/// offsets without a record, transaction markers), `end` is one past its last record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Range {
+    pub(super) part: Part,
+    pub(super) start: i64,
+    pub(super) end: i64,
+}
+
+/// The records of one batch.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    bytes: Vec<u8>,
+    records: Vec<Record>,
+}
+
+impl Batch {
+    pub(super) fn push(&mut self, part: Part, offset: i64, timestamp: i64, value: &[u8]) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(value);
+        self.records.push(Record { part, offset, timestamp, start, end: self.bytes.len() });
+    }
+
+    pub(super) fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    pub(super) fn value(&self, record: &Record) -> &[u8] {
+        &self.bytes[record.start..record.end]
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    pub(super) fn is_full(&self, limits: &Limits) -> bool {
+        self.records.len() >= limits.rows_max || self.bytes.len() >= limits.bytes_max
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.records.clear();
+    }
+
+    /// Forgets what came from these partitions.
+    pub(super) fn drop_parts(&mut self, parts: &[Part]) {
+        self.records.retain(|r| !parts.contains(&r.part));
+        if self.records.is_empty() {
+            self.bytes.clear();
+        }
+    }
+
+    /// One range per partition, in the order of the partitions; `start` says where a partition stands.
+    pub(super) fn ranges(&self, start: impl Fn(Part) -> i64) -> Vec<Range> {
+        let mut ranges: Vec<Range> = Vec::new();
+        for r in &self.records {
+            match ranges.iter_mut().find(|range| range.part == r.part) {
+                Some(range) => range.end = r.offset + 1,
+                None => ranges.push(Range { part: r.part, start: start(r.part), end: r.offset + 1 }),
+            }
+        }
+        ranges.sort_by_key(|r| r.part);
+        ranges
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const A: Part = Part { topic: Topic::Enriched, partition: 1 };
+    const B: Part = Part { topic: Topic::Rejected, partition: 0 };
+
+    #[test]
+    fn ranges_cover_holes_and_a_revoked_partition_leaves_nothing() {
+        let mut batch = Batch::default();
+        batch.push(B, 7, 0, b"b");
+        batch.push(A, 3, 0, b"one");
+        batch.push(A, 9, 0, b"two");
+        let start = |p| if p == A { 2 } else { 7 };
+        assert_eq!(
+            batch.ranges(start),
+            [Range { part: A, start: 2, end: 10 }, Range { part: B, start: 7, end: 8 }]
+        );
+        batch.drop_parts(&[A]);
+        assert_eq!(batch.records().len(), 1);
+        assert_eq!(batch.value(&batch.records()[0]), b"b");
+        batch.drop_parts(&[B]);
+        assert!(batch.is_empty() && batch.ranges(start).is_empty());
+    }
+
+    #[test]
+    fn full_by_rows_or_bytes() {
+        let limits = |rows_max, bytes_max| Limits { rows_max, bytes_max, wait: Duration::ZERO };
+        let mut batch = Batch::default();
+        assert!(!batch.is_full(&limits(1, 1)));
+        batch.push(A, 0, 0, b"four");
+        assert!(batch.is_full(&limits(1, 9)));
+        assert!(batch.is_full(&limits(9, 4)));
+        assert!(!batch.is_full(&limits(2, 5)));
+    }
+}

@@ -1,0 +1,197 @@
+//! ClickHouse: planned inserts, and asking what arrived.
+//!
+//! Comes in: a batch over any partitions. Goes out: for each partition first the plan (the end of the range,
+//! committed to Kafka as metadata of its start), then one insert of one block per month, then the end as the new
+//! offset, with the dead letters of the range in the same Kafka transaction if there are any.
+//! Guarantees: a row is there once. What is sent again is the same range under the same token; only an owner of the
+//! partition can write a plan or move on, because the group fences commits.
+//! On failure (no answer, refused, killed): the plan stays open. Whoever owns the partition next ends the queries of
+//! the plan, reads its range again, asks the table what arrived and sends what is missing, until nothing is.
+//! An insert that the server refuses concerns the whole store: the sink waits and says why.
+
+mod blocks;
+mod columns;
+mod fingerprint;
+mod plan;
+mod rowbinary;
+mod server;
+pub(super) mod tables;
+
+use std::collections::BTreeSet;
+
+use weir_shared::supervise::{Error, Stop};
+
+use super::batch::{Batch, Part, Range};
+use super::config::ClickhouseConfig;
+use super::consumer::{Commit, Reread, Source};
+use super::dead_letters::{DeadLetters, Letter};
+use super::drive::Store;
+use super::measures::{Receipts, Stored};
+use super::{Failure, SinkName};
+use blocks::{Block, encode};
+use fingerprint::fingerprint;
+use plan::{Missing, Plan, missing};
+use server::Server;
+
+/// How often a range is asked about and mended before the store gets a pause.
+const ROUNDS_MAX: u32 = 3;
+
+/// The sink's state: none that matters; all is in Kafka and in the table.
+pub(super) struct Clickhouse {
+    server: Server,
+    dead_letters: DeadLetters,
+    reread: Reread,
+}
+
+impl Clickhouse {
+    pub(super) fn new(
+        config: &ClickhouseConfig,
+        dead_letters: DeadLetters,
+        reread: Reread,
+    ) -> Result<Self, Error> {
+        Ok(Self { server: Server::new(config)?, dead_letters, reread })
+    }
+}
+
+impl Store for Clickhouse {
+    async fn positions(
+        &mut self,
+        source: &Source,
+        parts: &[Part],
+        stop: &Stop,
+    ) -> Result<Vec<(Part, i64)>, Failure> {
+        tables::check(&self.server).await?;
+        self.server.learn_settings().await?;
+        let mut positions = Vec::with_capacity(parts.len());
+        for committed in source.committed(parts)? {
+            let part = committed.part;
+            let start = committed.offset.ok_or_else(|| {
+                Failure::Store(format!("{part}: no offset to begin at: run `weir-cloud init`"))
+            })?;
+            let plan = Plan::parse(part, start, &committed.metadata).map_err(|()| {
+                let text = &committed.metadata;
+                Failure::Store(format!("{part}: {text:?} committed at {start} is no plan of this version"))
+            })?;
+            match plan {
+                None => positions.push((part, start)),
+                Some(plan) => {
+                    self.mend(source, &plan, stop).await?;
+                    positions.push((part, plan.range.end));
+                }
+            }
+        }
+        Ok(positions)
+    }
+
+    async fn write(&mut self, source: &Source, batch: &Batch, _stop: &Stop) -> Result<Stored, Failure> {
+        let ranges = batch.ranges(|part| source.stored(part));
+        let plans: Vec<Plan> = ranges.iter().map(|range| Plan::new(*range)).collect();
+        let open = |p: &Plan| Commit { part: p.range.part, offset: p.range.start, metadata: p.text() };
+        source.commit(&plans.iter().map(open).collect::<Vec<_>>())?;
+        let mut receipts = Receipts::default();
+        let mut letters = Vec::new();
+        for plan in &plans {
+            let encoded = encode(batch, plan.range.part, |_| true, &mut receipts);
+            letters.extend(encoded.letters);
+            for block in encoded.blocks {
+                self.send(plan, block).await?;
+            }
+        }
+        self.finish(source, batch, &letters, &ranges)?;
+        Ok(Stored { receipts, dead_letters: letters.len() as u64 })
+    }
+
+    async fn idle(&mut self, _source: &Source) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+impl Clickhouse {
+    /// Sends a block as planned.
+    async fn send(&self, plan: &Plan, block: Block) -> Result<(), Failure> {
+        let token = plan.token(SinkName::Clickhouse.group(), block.month);
+        let query_id = format!("{}{}", plan.query_prefix(&self.server.database), block.month);
+        self.server.insert(plan.range.part.topic, &token, &query_id, block.body).await
+    }
+
+    /// Sends the rows of a block that did not arrive with the rest of it.
+    async fn send_rest(&self, plan: &Plan, block: Block) -> Result<(), Failure> {
+        let (first, rows) = (block.offsets.first().copied().unwrap_or(0), block.offsets.len());
+        let rest = format!(
+            "{}|rest|{first}|{rows}|{:016x}",
+            block.month,
+            fingerprint(block.offsets.iter().flat_map(|o| o.to_le_bytes()))
+        );
+        let token = format!("{}|{rest}", plan.token(SinkName::Clickhouse.group(), block.month));
+        let query_id = format!("{}{rest}", plan.query_prefix(&self.server.database));
+        self.server.insert(plan.range.part.topic, &token, &query_id, block.body).await
+    }
+
+    /// Brings an open plan to its end, whoever began it.
+    async fn mend(&mut self, source: &Source, plan: &Plan, stop: &Stop) -> Result<(), Failure> {
+        let range = plan.range;
+        let Range { part, start, end } = range;
+        tracing::info!(%part, start, end, "open plan: asking what arrived");
+        if plan.mapping != Plan::new(range).mapping {
+            tracing::warn!(%part, start, end, "planned with other columns; what is missing gets today's");
+        }
+        self.server.kill(&plan.query_prefix(&self.server.database)).await?;
+        let batch = self.reread.read(range, stop)?;
+        let mut arrived_before = None;
+        for _ in 0..ROUNDS_MAX {
+            let arrived = self.server.arrived(&range).await?;
+            let encoded = encode(&batch, part, |_| true, &mut Receipts::default());
+            let complete = encoded.blocks.iter().all(|b| missing(&b.offsets, &arrived) == Missing::Nothing);
+            if complete {
+                tracing::info!(%part, start, end, rows = arrived.len(), "all of the plan arrived");
+                return self.finish(source, &batch, &encoded.letters, &[range]);
+            }
+            // The token swallowed the same insert though its rows are gone: only another token brings them back.
+            let swallowed = arrived_before.as_ref() == Some(&arrived);
+            for block in encoded.blocks {
+                match missing(&block.offsets, &arrived) {
+                    Missing::Nothing => {}
+                    Missing::All if !swallowed => self.send(plan, block).await?,
+                    Missing::All => self.send_rest(plan, block).await?,
+                    Missing::Some(offsets) => self.send_missing(plan, &batch, &offsets, block.month).await?,
+                }
+            }
+            arrived_before = Some(arrived);
+        }
+        Err(Failure::Store(format!(
+            "{part}: rows of {start}..{end} are still missing after {ROUNDS_MAX} inserts"
+        )))
+    }
+
+    async fn send_missing(
+        &self,
+        plan: &Plan,
+        batch: &Batch,
+        offsets: &BTreeSet<i64>,
+        month: u32,
+    ) -> Result<(), Failure> {
+        let part = plan.range.part;
+        tracing::warn!(%part, missing = offsets.len(), month, "only a part of an insert arrived");
+        let rest = encode(batch, part, |offset| offsets.contains(&offset), &mut Receipts::default());
+        for block in rest.blocks {
+            self.send_rest(plan, block).await?;
+        }
+        Ok(())
+    }
+
+    /// Closes plans: their ends become the committed offsets.
+    fn finish(
+        &mut self,
+        source: &Source,
+        batch: &Batch,
+        letters: &[Letter],
+        ranges: &[Range],
+    ) -> Result<(), Failure> {
+        let end = |r: &Range| Commit { part: r.part, offset: r.end, metadata: String::new() };
+        let progress: Vec<Commit> = ranges.iter().map(end).collect();
+        if letters.is_empty() {
+            return source.commit(&progress);
+        }
+        self.dead_letters.send(batch, letters, &progress, source)
+    }
+}

@@ -1,0 +1,107 @@
+//! The rows of a planned range, split so that each insert fills one block of one table partition.
+//!
+//! Comes in: a batch and a partition of it. Goes out: one complete body per month, and the records that no row can
+//! be made of.
+//! Guarantees: the same records give the same bodies, byte for byte. Pure.
+
+use super::super::batch::{Batch, Part};
+use super::super::dead_letters::Letter;
+use super::super::measures::Receipts;
+use super::columns::{RowWriter, columns};
+use super::rowbinary;
+
+/// One insert.
+#[derive(Debug)]
+pub(super) struct Block {
+    /// As `toYYYYMM` in UTC.
+    pub(super) month: u32,
+    /// The offsets of its rows, ascending.
+    pub(super) offsets: Vec<i64>,
+    /// RowBinaryWithNamesAndTypes, complete.
+    pub(super) body: Vec<u8>,
+}
+
+/// What a range comes to.
+#[derive(Debug, Default)]
+pub(super) struct Blocks {
+    pub(super) blocks: Vec<Block>,
+    pub(super) letters: Vec<Letter>,
+}
+
+/// Encodes the records of `part` whose offsets `wanted` accepts.
+pub(super) fn encode(
+    batch: &Batch,
+    part: Part,
+    wanted: impl Fn(i64) -> bool,
+    receipts: &mut Receipts,
+) -> Blocks {
+    let mut blocks = Blocks::default();
+    let mut writer = RowWriter::default();
+    let mut row = Vec::with_capacity(1024);
+    for record in batch.records().iter().filter(|r| r.part == part && wanted(r.offset)) {
+        row.clear();
+        match writer.write(record, batch.value(record), &mut row) {
+            Ok(written) => {
+                if part.topic == super::super::batch::Topic::Enriched {
+                    receipts.add(written.received);
+                }
+                let block = blocks.of_month(part, written.month);
+                block.offsets.push(record.offset);
+                block.body.extend_from_slice(&row);
+            }
+            Err(error) => {
+                let (reason, detail) = (error.reason.to_owned(), error.detail);
+                blocks.letters.push(Letter { record: *record, reason, detail });
+            }
+        }
+    }
+    blocks
+}
+
+impl Blocks {
+    fn of_month(&mut self, part: Part, month: u32) -> &mut Block {
+        let place = self.blocks.iter().position(|b| b.month == month).unwrap_or_else(|| {
+            let mut body = Vec::with_capacity(64 * 1024);
+            rowbinary::header(columns(part.topic), &mut body);
+            self.blocks.push(Block { month, offsets: Vec::new(), body });
+            self.blocks.len() - 1
+        });
+        &mut self.blocks[place]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::batch::Topic;
+    use super::*;
+
+    const PART: Part = Part { topic: Topic::Enriched, partition: 0 };
+
+    #[test]
+    fn rows_go_to_the_block_of_their_month_and_broken_ones_to_letters() {
+        let json = |time: i64| {
+            format!(
+                r#"{{"weir":{{"stream":"000102030405060708090a0b0c0d0e0f","partition":0,"number":1}},"device":"d",
+                "time":{time},"values":{{}}}}"#
+            )
+        };
+        let mut batch = Batch::default();
+        let (september, october) = (1_790_000_000_000, 1_791_000_000_000);
+        for (offset, value) in
+            [(3, json(september)), (4, json(october)), (5, "{".to_owned()), (8, json(september))]
+        {
+            batch.push(PART, offset, 0, value.as_bytes());
+        }
+        batch.push(Part { topic: Topic::Enriched, partition: 1 }, 9, 0, json(september).as_bytes());
+        let all = encode(&batch, PART, |_| true, &mut Receipts::default());
+        let seen: Vec<_> = all.blocks.iter().map(|b| (b.month, b.offsets.clone())).collect();
+        assert_eq!(seen, [(202_609, vec![3, 8]), (202_610, vec![4])]);
+        assert_eq!(all.letters.len(), 1);
+        assert_eq!((all.letters[0].record.offset, &*all.letters[0].reason), (5, "row_malformed"));
+        let again = encode(&batch, PART, |_| true, &mut Receipts::default());
+        assert_eq!(all.blocks[0].body, again.blocks[0].body);
+        let rest = encode(&batch, PART, |offset| offset == 8, &mut Receipts::default());
+        assert_eq!(rest.blocks.len(), 1);
+        assert_eq!(rest.blocks[0].offsets, [8]);
+    }
+}

@@ -1,0 +1,197 @@
+//! Talking to ClickHouse over HTTP.
+//!
+//! Questions go through the `clickhouse` crate. Inserts do not: its `insert_formatted_with` streams the body in
+//! chunks (read in 0.15.3, `request_body.rs`), and a chunked body cut short by a dying sender can be taken for a
+//! whole one; so inserts are sent with `reqwest`, from a complete body with its length, uncompressed.
+//!
+//! Guarantees: an insert that is answered with `Ok` is in the table, in one block. On failure (no answer, an error
+//! status) nobody knows: [`Failure::Store`], and the caller asks what arrived.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::time::Duration;
+
+use clickhouse::Client;
+
+use super::super::Failure;
+use super::super::batch::{Range, Topic};
+use super::super::config::ClickhouseConfig;
+use super::columns::{columns, table};
+
+/// An insert, from its first byte to the answer.
+const INSERT: Duration = Duration::from_secs(60);
+/// The server gives an insert up before we do.
+const EXECUTION_SECONDS: &str = "45";
+/// Any other question.
+const ANSWER: Duration = Duration::from_secs(30);
+/// Rows that the server may put into one block: more than a batch has.
+const BLOCK_ROWS: &str = "1100000";
+
+/// Settings of every insert: the defaults of servers and users differ, so each is said. Those that a server does not
+/// know are left out.
+const SETTINGS: [(&str, &str); 12] = [
+    ("async_insert", "0"),
+    ("insert_deduplicate", "1"),
+    ("deduplicate_insert", "enable"),
+    ("deduplicate_blocks_in_dependent_materialized_views", "1"),
+    ("max_insert_block_size", BLOCK_ROWS),
+    ("max_insert_block_size_rows", BLOCK_ROWS),
+    ("max_insert_block_size_bytes", "0"),
+    ("min_insert_block_size_rows", BLOCK_ROWS),
+    ("min_insert_block_size_bytes", "0"),
+    ("input_format_max_block_size_bytes", "0"),
+    ("input_format_parallel_parsing", "0"),
+    ("max_execution_time", EXECUTION_SECONDS),
+];
+const TOKEN: &str = "insert_deduplication_token";
+
+/// A server and how to ask it.
+pub(super) struct Server {
+    url: String,
+    pub(super) database: String,
+    user: String,
+    password: String,
+    questions: Client,
+    inserts: reqwest::Client,
+    /// Which of [`SETTINGS`] and [`TOKEN`] it knows; empty until asked.
+    known: Vec<String>,
+}
+
+impl Server {
+    pub(super) fn new(config: &ClickhouseConfig) -> Result<Self, reqwest::Error> {
+        let questions = Client::default()
+            .with_url(&config.url)
+            .with_database(&config.database)
+            .with_user(&config.user)
+            .with_password(&config.password);
+        // Other addresses than the one configured are nobody's business: no proxy.
+        let inserts = reqwest::Client::builder().no_proxy().tcp_nodelay(true).timeout(INSERT).build()?;
+        Ok(Self {
+            url: config.url.clone(),
+            database: config.database.clone(),
+            user: config.user.clone(),
+            password: config.password.clone(),
+            questions,
+            inserts,
+            known: Vec::new(),
+        })
+    }
+
+    /// The same server, without naming a database: to make it.
+    pub(super) fn without_database(&self) -> Client {
+        self.questions.clone().with_database("default")
+    }
+
+    pub(super) fn questions(&self) -> &Client {
+        &self.questions
+    }
+
+    /// Asks which of our settings the server knows.
+    pub(super) async fn learn_settings(&mut self) -> Result<(), Failure> {
+        let names = SETTINGS.iter().map(|(name, _)| *name).chain([TOKEN]);
+        let list = names.map(|name| format!("'{name}'")).collect::<Vec<_>>().join(",");
+        let ask = format!("SELECT name FROM system.settings WHERE name IN ({list})");
+        self.known = answer(self.questions.query(&ask).fetch_all::<String>()).await?;
+        if !self.known.iter().any(|name| name == TOKEN) {
+            tracing::warn!(
+                "this ClickHouse has no deduplication tokens: an insert that is still on its way when its sender \
+                 dies can arrive late"
+            );
+        }
+        Ok(())
+    }
+
+    /// Inserts one block.
+    pub(super) async fn insert(
+        &self,
+        topic: Topic,
+        token: &str,
+        query_id: &str,
+        body: Vec<u8>,
+    ) -> Result<(), Failure> {
+        let names = columns(topic).iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let query = format!("INSERT INTO {} ({names}) FORMAT RowBinaryWithNamesAndTypes", table(topic));
+        let mut parameters: Vec<(&str, &str)> = vec![
+            ("query", &query),
+            ("database", &self.database),
+            ("query_id", query_id),
+            ("wait_end_of_query", "1"),
+        ];
+        let knows = |name: &str| self.known.iter().any(|k| k == name);
+        // The newer name of the same switch; a server that has both wants only this one.
+        let newer = knows("deduplicate_insert");
+        let settings = SETTINGS.iter().filter(|(name, _)| knows(name));
+        parameters.extend(settings.filter(|(name, _)| !(newer && *name == "insert_deduplicate")));
+        if knows(TOKEN) {
+            parameters.push((TOKEN, token));
+        }
+        let request = self
+            .inserts
+            .post(&self.url)
+            .query(&parameters)
+            .header("X-ClickHouse-User", &self.user)
+            .header("X-ClickHouse-Key", &self.password)
+            .body(body);
+        let response = request.send().await.map_err(|e| unreachable(&e))?;
+        let refused = response.headers().contains_key("X-ClickHouse-Exception-Code");
+        let status = response.status();
+        let text = response.text().await.map_err(|e| unreachable(&e))?;
+        if status.is_success() && !refused {
+            return Ok(());
+        }
+        let text: String = text.chars().take(500).collect();
+        Err(Failure::Store(format!("insert into {}: {status}: {}", table(topic), text.trim())))
+    }
+
+    /// Ends every query whose id begins with `prefix`, and waits until it has ended.
+    pub(super) async fn kill(&self, prefix: &str) -> Result<(), Failure> {
+        let statement = format!("KILL QUERY WHERE startsWith(query_id, {}) SYNC", quoted(prefix));
+        answer(self.questions.query(&statement).execute()).await
+    }
+
+    /// The offsets of a range that stand in the table.
+    pub(super) async fn arrived(&self, range: &Range) -> Result<BTreeSet<i64>, Failure> {
+        let Range { part, start, end } = *range;
+        let ask = format!(
+            "SELECT _weir_offset FROM {} WHERE _weir_topic = {} AND _weir_partition = {} \
+             AND _weir_offset >= {start} AND _weir_offset < {end}",
+            table(part.topic),
+            quoted(part.topic.name()),
+            part.partition
+        );
+        let offsets = answer(self.questions.query(&ask).fetch_all::<i64>()).await?;
+        let rows = offsets.len();
+        let set: BTreeSet<i64> = offsets.into_iter().collect();
+        if set.len() < rows {
+            tracing::error!(%part, start, end, rows, offsets = set.len(), "rows stand more than once in the table");
+        }
+        Ok(set)
+    }
+}
+
+/// One question, within [`ANSWER`].
+pub(super) async fn answer<T>(
+    work: impl Future<Output = Result<T, clickhouse::error::Error>>,
+) -> Result<T, Failure> {
+    match tokio::time::timeout(ANSWER, work).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(Failure::Store(error.to_string())),
+        Err(_) => Err(Failure::Store(format!("no answer within {ANSWER:?}"))),
+    }
+}
+
+/// A string literal.
+pub(super) fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+/// An error of the client with its causes, without the address (it holds the whole query).
+fn unreachable(error: &reqwest::Error) -> Failure {
+    let mut text = "insert not answered".to_owned();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    Failure::Store(text)
+}

@@ -1,0 +1,149 @@
+//! The sections `[sink.…]` of the configuration.
+//!
+//! Comes in: the root section. Goes out: what each enabled sink needs; a disabled one is `None`.
+//! On failure: problems with their places, all at once; opens nothing.
+
+use std::time::Duration;
+
+use weir_shared::config::Section;
+
+/// All sinks.
+#[derive(Clone, Debug)]
+pub(crate) struct SinksConfig {
+    /// `[sink.mysql]`
+    pub(crate) mysql: Option<MysqlConfig>,
+    /// `[sink.elasticsearch]`
+    pub(crate) elasticsearch: Option<ElasticsearchConfig>,
+    /// `[sink.clickhouse]`
+    pub(crate) clickhouse: Option<ClickhouseConfig>,
+}
+
+/// When a batch is full.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Most records.
+    pub(crate) rows_max: usize,
+    /// Most bytes of Kafka values, but for one record that is larger.
+    pub(crate) bytes_max: usize,
+    /// Longest wait after its first record.
+    pub(crate) wait: Duration,
+}
+
+/// `[sink.mysql]`
+#[derive(Clone, Debug)]
+pub(crate) struct MysqlConfig {
+    pub(super) options: mysql_async::Opts,
+    pub(super) limits: Limits,
+}
+
+/// `[sink.elasticsearch]`
+#[derive(Clone, Debug)]
+pub(crate) struct ElasticsearchConfig {
+    pub(super) url: String,
+    pub(super) user: String,
+    pub(super) password: String,
+    pub(super) prefix: String,
+    pub(super) replicas: u64,
+    pub(super) accepted_past_ms: i64,
+    pub(super) accepted_future_ms: i64,
+    pub(super) limits: Limits,
+}
+
+/// `[sink.clickhouse]`
+#[derive(Clone, Debug)]
+pub(crate) struct ClickhouseConfig {
+    pub(super) url: String,
+    pub(super) database: String,
+    pub(super) user: String,
+    pub(super) password: String,
+    pub(super) limits: Limits,
+}
+
+impl SinksConfig {
+    /// Reads the three sections.
+    pub(crate) fn read(root: &Section<'_>) -> Self {
+        let sink = root.section("sink");
+        let (mysql, elastic, click) =
+            (sink.section("mysql"), sink.section("elasticsearch"), sink.section("clickhouse"));
+        Self {
+            mysql: read_mysql(&mysql),
+            elasticsearch: read_elasticsearch(&elastic),
+            clickhouse: read_clickhouse(&click),
+        }
+    }
+}
+
+fn read_mysql(section: &Section<'_>) -> Option<MysqlConfig> {
+    // A statement has at most 65,535 placeholders, so that more rows gain nothing.
+    let limits = read_limits(section, 1_000_000);
+    if !section.boolean("enabled") {
+        return None;
+    }
+    let url = section.required("url", "mysql://user:password@host:3306/database");
+    match mysql_async::Opts::from_url(&url) {
+        _ if url.is_empty() => None,
+        Ok(options) if options.db_name().is_some() => Some(MysqlConfig { options, limits }),
+        Ok(_) => {
+            section.problem("url", "must name a database: mysql://user:password@host:3306/database");
+            None
+        }
+        Err(error) => {
+            section.problem("url", &error.to_string());
+            None
+        }
+    }
+}
+
+fn read_elasticsearch(section: &Section<'_>) -> Option<ElasticsearchConfig> {
+    let days = |key| i64::try_from(section.integer(key, 0..=36_500)).map_or(0, |d| d * 86_400_000);
+    let config = ElasticsearchConfig {
+        url: section.string("url"),
+        user: section.string("user"),
+        password: section.string("password"),
+        prefix: section.required("prefix", "the first part of all index names"),
+        replicas: section.integer("replicas", 0..=10),
+        accepted_past_ms: days("accepted_past_days"),
+        accepted_future_ms: days("accepted_future_days"),
+        limits: read_limits(section, 100_000),
+    };
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+    let starts = config.prefix.starts_with(|c: char| c.is_ascii_lowercase());
+    if !config.prefix.is_empty() && (!config.prefix.chars().all(fits) || !starts || config.prefix.len() > 100)
+    {
+        section.problem("prefix", "must be lower-case letters, digits, - and _, beginning with a letter");
+    }
+    http_url(section).then_some(config)
+}
+
+fn read_clickhouse(section: &Section<'_>) -> Option<ClickhouseConfig> {
+    let config = ClickhouseConfig {
+        url: section.string("url"),
+        database: section.required("database", "the database of the tables"),
+        user: section.string("user"),
+        password: section.string("password"),
+        limits: read_limits(section, 1_000_000),
+    };
+    http_url(section).then_some(config)
+}
+
+/// Whether the section is enabled, with an address that can be right.
+fn http_url(section: &Section<'_>) -> bool {
+    if !section.boolean("enabled") {
+        return false;
+    }
+    let url = section.required("url", "http://host:port");
+    let right = url.starts_with("http://") || url.starts_with("https://");
+    if !url.is_empty() && !right {
+        section.problem("url", "must begin with http:// or https://");
+    }
+    right
+}
+
+fn read_limits(section: &Section<'_>, rows_max: u64) -> Limits {
+    let size = |key, range| usize::try_from(section.integer(key, range)).unwrap_or(usize::MAX);
+    Limits {
+        rows_max: size("rows_max", 1..=rows_max),
+        bytes_max: size("bytes_max", 1_024..=256 << 20),
+        wait: section.millis("wait_ms", 0..=60_000),
+    }
+}

@@ -1,0 +1,380 @@
+//! The Kafka side that the three sinks share: who owns which partition, collecting, and committing.
+//!
+//! Comes in: the group and the slot. Goes out: batches; the next offset of each partition; commits.
+//! Guarantees: a partition is read only from where its store said (never from where Kafka guesses); collecting ends
+//! before a revoke returns with records of that partition in hand, and writing never polls, so a revoke always falls
+//! between two batches; a commit is refused while this process is no member of the group.
+//! On failure: an error that librdkafka mends by itself is logged; any other gives [`Failure::Kafka`], and the caller
+//! drops this consumer and joins again (as a static member: without disturbing the others).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rdkafka::bindings::rd_kafka_resp_err_t;
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, ConsumerGroupMetadata};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use weir_shared::clock::Deadline;
+use weir_shared::supervise::Stop;
+
+use super::batch::{Batch, Part, Range, Topic};
+use super::config::Limits;
+use super::{Failure, SinkName};
+use crate::kafka::{ASK, KafkaConfig, native};
+
+/// How long an idle sink sleeps in one poll: bounds how late it hears the wish to stop.
+const IDLE_POLL: Duration = Duration::from_millis(100);
+/// Reading a planned range again.
+const REREAD: Duration = Duration::from_secs(60);
+
+/// Where a partition is: stored up to, and handed out up to.
+#[derive(Clone, Copy, Debug)]
+struct Position {
+    stored: i64,
+    collected: i64,
+}
+
+/// What the group gave to this member.
+#[derive(Debug, Default)]
+struct Owned {
+    /// Ours, but it is not known yet from where to read.
+    waiting: BTreeSet<Part>,
+    /// Being read.
+    started: BTreeMap<Part, Position>,
+    /// Taken away since the last look.
+    revoked: Vec<Part>,
+}
+
+/// Follows the rebalances. They are served inside `poll`, so on the sink's own thread.
+#[derive(Debug, Default)]
+pub(super) struct Ownership(Mutex<Owned>);
+
+impl Ownership {
+    fn lock(&self) -> MutexGuard<'_, Owned> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ClientContext for Ownership {}
+
+impl ConsumerContext for Ownership {
+    /// New partitions are acknowledged to librdkafka with an empty assignment and wait for their offsets; those
+    /// taken away stop at once.
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        error: rd_kafka_resp_err_t,
+        list: &mut TopicPartitionList,
+    ) {
+        let parts = parts_of(list);
+        let mut owned = self.lock();
+        let done = if error == rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            tracing::info!(partitions = parts.len(), "partitions assigned");
+            owned.waiting.extend(parts);
+            consumer.incremental_assign(&TopicPartitionList::new())
+        } else {
+            tracing::info!(partitions = parts.len(), lost = consumer.assignment_lost(), "partitions revoked");
+            let mut stopping = TopicPartitionList::new();
+            for part in parts {
+                if owned.started.remove(&part).is_some() {
+                    stopping.add_partition(part.topic.name(), part.partition);
+                }
+                owned.waiting.remove(&part);
+                owned.revoked.push(part);
+            }
+            consumer.incremental_unassign(&stopping)
+        };
+        if let Err(error) = done {
+            tracing::error!(%error, "rebalance refused by the client library");
+        }
+    }
+}
+
+/// One member of the sink's group.
+pub(super) struct Source {
+    consumer: BaseConsumer<Ownership>,
+}
+
+/// What Kafka keeps for a partition of the group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Committed {
+    pub(super) part: Part,
+    /// `None` where the group never committed.
+    pub(super) offset: Option<i64>,
+    pub(super) metadata: String,
+}
+
+/// What is to be committed for a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Commit {
+    pub(super) part: Part,
+    pub(super) offset: i64,
+    pub(super) metadata: String,
+}
+
+impl Source {
+    /// Joins the group.
+    pub(super) fn open(kafka: &KafkaConfig, which: SinkName, slot: &str) -> Result<Self, KafkaError> {
+        let instance = format!("{slot}-{}", which.name());
+        let config = kafka.consumer(which.group(), &instance);
+        let consumer: BaseConsumer<Ownership> = config.create_with_context(Ownership::default())?;
+        consumer.subscribe(&Topic::ALL.map(Topic::name))?;
+        Ok(Self { consumer })
+    }
+
+    fn owned(&self) -> MutexGuard<'_, Owned> {
+        self.consumer.context().lock()
+    }
+
+    /// Adds to `batch` until it is full, or its time has passed, or there is something else to do. Returns at once
+    /// after a rebalance, and after [`IDLE_POLL`] when nothing came.
+    pub(super) fn collect(&self, batch: &mut Batch, limits: &Limits, stop: &Stop) -> Result<(), Failure> {
+        let mut deadline = Deadline::after(limits.wait);
+        while !stop.is_stopped() {
+            let wait = if batch.is_empty() { IDLE_POLL } else { deadline.left().min(IDLE_POLL) };
+            let polled = self.consumer.poll(wait);
+            self.forget_revoked(batch);
+            match polled {
+                Some(Ok(message)) => {
+                    if batch.is_empty() {
+                        deadline = Deadline::after(limits.wait);
+                    }
+                    self.take(batch, &message)?;
+                }
+                Some(Err(error)) => triage(error)?,
+                None => {}
+            }
+            let nothing_more = batch.is_empty() || deadline.passed();
+            if batch.is_full(limits) || nothing_more || !self.owned().waiting.is_empty() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&self, batch: &mut Batch, message: &BorrowedMessage<'_>) -> Result<(), Failure> {
+        let Some(topic) = Topic::from_name(message.topic()) else {
+            return Err(Failure::Kafka(format!("got a record of {}, never asked for", message.topic())));
+        };
+        let part = Part { topic, partition: message.partition() };
+        let offset = message.offset();
+        let mut owned = self.owned();
+        // A record of a partition that was stopped a moment ago: it will be read again from where the store is.
+        let Some(position) = owned.started.get_mut(&part) else { return Ok(()) };
+        if offset < position.collected {
+            return Err(Failure::Kafka(format!("{part}: offset {offset} came twice")));
+        }
+        position.collected = offset + 1;
+        let timestamp = message.timestamp().to_millis().unwrap_or(0);
+        batch.push(part, offset, timestamp, message.payload().unwrap_or_default());
+        Ok(())
+    }
+
+    /// Polls for `wait` while nothing is being read: keeps the membership and follows rebalances.
+    pub(super) fn rest(&self, wait: Duration, stop: &Stop) -> Result<(), Failure> {
+        let deadline = Deadline::after(wait);
+        while !deadline.passed() && !stop.is_stopped() {
+            if let Some(Err(error)) = self.consumer.poll(deadline.left().min(IDLE_POLL)) {
+                triage(error)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn forget_revoked(&self, batch: &mut Batch) {
+        let revoked = std::mem::take(&mut self.owned().revoked);
+        if !revoked.is_empty() {
+            batch.drop_parts(&revoked);
+        }
+    }
+
+    /// Partitions that are ours and wait for [`Source::start`].
+    pub(super) fn waiting(&self) -> Vec<Part> {
+        self.owned().waiting.iter().copied().collect()
+    }
+
+    /// Reads these partitions from these offsets on, those of them that are still ours.
+    pub(super) fn start(&self, from: &[(Part, i64)]) -> Result<(), Failure> {
+        let mut list = TopicPartitionList::new();
+        let mut owned = self.owned();
+        for &(part, offset) in from {
+            if owned.waiting.remove(&part) {
+                list.add_partition_offset(part.topic.name(), part.partition, Offset::Offset(offset))
+                    .map_err(|e| Failure::Kafka(format!("{part}: offset {offset}: {e}")))?;
+                owned.started.insert(part, Position { stored: offset, collected: offset });
+            }
+        }
+        drop(owned);
+        self.consumer.incremental_assign(&list).map_err(kafka)
+    }
+
+    /// Stops reading; all partitions wait for [`Source::start`] again.
+    pub(super) fn stop_reading(&self) -> Result<(), Failure> {
+        let mut list = TopicPartitionList::new();
+        let mut owned = self.owned();
+        for part in std::mem::take(&mut owned.started).into_keys() {
+            list.add_partition(part.topic.name(), part.partition);
+            owned.waiting.insert(part);
+        }
+        drop(owned);
+        self.consumer.incremental_unassign(&list).map_err(kafka)
+    }
+
+    /// Up to where a started partition is stored; 0 for any other.
+    pub(super) fn stored(&self, part: Part) -> i64 {
+        self.owned().started.get(&part).map_or(0, |p| p.stored)
+    }
+
+    /// The store has this partition up to `end` now.
+    pub(super) fn set_stored(&self, part: Part, end: i64) {
+        if let Some(position) = self.owned().started.get_mut(&part) {
+            position.stored = end;
+        }
+    }
+
+    /// Where each started partition is stored up to, and how many offsets of it are not stored yet (as the last
+    /// fetch saw its end; transaction markers count).
+    pub(super) fn progress(&self) -> Vec<(Part, i64, u64)> {
+        let started: Vec<_> = self.owned().started.iter().map(|(part, p)| (*part, p.stored)).collect();
+        let lag = |part: Part, stored| {
+            let end = native::cached_end(&self.consumer, part.topic.name(), part.partition);
+            u64::try_from(end.unwrap_or(stored) - stored).unwrap_or(0)
+        };
+        started.into_iter().map(|(part, stored)| (part, stored, lag(part, stored))).collect()
+    }
+
+    /// What the group committed; waits out a transaction that is about to commit.
+    pub(super) fn committed(&self, parts: &[Part]) -> Result<Vec<Committed>, Failure> {
+        let mut list = TopicPartitionList::new();
+        for part in parts {
+            list.add_partition(part.topic.name(), part.partition);
+        }
+        let list = self.consumer.committed_offsets(list, ASK).map_err(kafka)?;
+        let mut committed = Vec::with_capacity(parts.len());
+        for element in list.elements() {
+            element.error().map_err(kafka)?;
+            let Some(topic) = Topic::from_name(element.topic()) else { continue };
+            let offset = match element.offset() {
+                Offset::Offset(n) => Some(n),
+                _ => None,
+            };
+            let part = Part { topic, partition: element.partition() };
+            committed.push(Committed { part, offset, metadata: element.metadata().to_owned() });
+        }
+        Ok(committed)
+    }
+
+    /// Commits and waits for the broker's answer. The broker refuses it when another member owns the partitions now.
+    pub(super) fn commit(&self, commits: &[Commit]) -> Result<(), Failure> {
+        self.must_be_member()?;
+        let list = commit_list(commits)?;
+        self.consumer.commit(&list, CommitMode::Sync).map_err(kafka)
+    }
+
+    /// Commits for tools that show lag; whether it arrives does not matter.
+    pub(super) fn commit_for_show(&self, commits: &[Commit]) {
+        let sent = self
+            .must_be_member()
+            .and_then(|()| commit_list(commits))
+            .and_then(|list| self.consumer.commit(&list, CommitMode::Async).map_err(kafka));
+        if let Err(error) = sent {
+            tracing::debug!(%error, "offsets not shown to the group");
+        }
+    }
+
+    /// What a transaction needs to carry commits of this member, fresh.
+    pub(super) fn group_metadata(&self) -> Result<ConsumerGroupMetadata, Failure> {
+        self.must_be_member()?;
+        self.consumer.group_metadata().ok_or_else(|| Failure::Kafka("no group".to_owned()))
+    }
+
+    /// A commit without a generation would not be fenced.
+    fn must_be_member(&self) -> Result<(), Failure> {
+        match native::generation(&self.consumer) {
+            Some(generation) if generation >= 0 => Ok(()),
+            _ => Err(Failure::Kafka("no member of the group now".to_owned())),
+        }
+    }
+}
+
+/// The commits as librdkafka takes them.
+pub(super) fn commit_list(commits: &[Commit]) -> Result<TopicPartitionList, Failure> {
+    let mut list = TopicPartitionList::with_capacity(commits.len());
+    for commit in commits {
+        let mut element = list.add_partition(commit.part.topic.name(), commit.part.partition);
+        element.set_offset(Offset::Offset(commit.offset)).map_err(kafka)?;
+        element.set_metadata(&commit.metadata);
+    }
+    Ok(list)
+}
+
+/// Reads ranges of offsets again, outside of the group.
+pub(super) struct Reread {
+    config: ClientConfig,
+}
+
+impl Reread {
+    pub(super) fn new(kafka: &KafkaConfig, which: SinkName, slot: &str) -> Self {
+        // Never subscribes, so it is no member of this group; the name only shows who reads.
+        Self { config: kafka.consumer(&format!("{}-reread", which.group()), slot) }
+    }
+
+    /// All records of the range. Its last record was committed when the range was planned, so it comes.
+    pub(super) fn read(&self, range: Range, stop: &Stop) -> Result<Batch, Failure> {
+        let Range { part, start, end } = range;
+        let consumer: BaseConsumer = self.config.create().map_err(kafka)?;
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(part.topic.name(), part.partition, Offset::Offset(start)).map_err(kafka)?;
+        consumer.assign(&list).map_err(kafka)?;
+        let mut batch = Batch::default();
+        let deadline = Deadline::after(REREAD);
+        let mut next = start;
+        while next < end {
+            if deadline.passed() || stop.is_stopped() {
+                return Err(Failure::Kafka(format!("{part}: read {start}..{end} again only up to {next}")));
+            }
+            match consumer.poll(IDLE_POLL) {
+                Some(Ok(message)) => {
+                    next = message.offset() + 1;
+                    if next <= end {
+                        let timestamp = message.timestamp().to_millis().unwrap_or(0);
+                        batch.push(part, message.offset(), timestamp, message.payload().unwrap_or_default());
+                    }
+                }
+                Some(Err(error)) => triage(error)?,
+                None => {}
+            }
+        }
+        Ok(batch)
+    }
+}
+
+fn parts_of(list: &TopicPartitionList) -> Vec<Part> {
+    let part = |topic: &str, partition| Topic::from_name(topic).map(|topic| Part { topic, partition });
+    list.elements().iter().filter_map(|e| part(e.topic(), e.partition())).collect()
+}
+
+/// Whether librdkafka mends it by itself.
+fn triage(error: KafkaError) -> Result<(), Failure> {
+    match error {
+        KafkaError::MessageConsumptionFatal(code) => Err(Failure::Kafka(format!("fatal: {code}"))),
+        KafkaError::MessageConsumption(
+            code @ (RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange),
+        ) => Err(Failure::Kafka(format!(
+            "the log no longer has the offset to read from ({code}): records expired before they were stored, or \
+             the topic was made anew; nothing is skipped by itself"
+        ))),
+        other => {
+            tracing::warn!(error = %other, "kafka");
+            Ok(())
+        }
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
+fn kafka(error: KafkaError) -> Failure {
+    Failure::Kafka(error.to_string())
+}

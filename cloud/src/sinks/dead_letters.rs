@@ -1,0 +1,225 @@
+//! What a store cannot hold goes to `weir.rejected`, with its reason and its bytes.
+//!
+//! Comes in: records with the reason why not. Goes out: one transaction that carries them, and, where the sink's
+//! progress is in Kafka, also the progress: then no crash doubles a dead letter.
+//! Guarantees: acknowledged by all replicas before [`DeadLetters::send`] returns `Ok`. The sink of MySQL keeps its
+//! progress elsewhere: a crash just between the two commits repeats its dead letter (never loses it).
+//! On failure: the transaction is aborted, the producer dropped, the batch given up; the next producer with this
+//! name ends whatever is left open.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use serde::Serialize;
+use weir_shared::clock::Deadline;
+use weir_shared::record::Identity;
+use weir_shared::wire;
+
+use super::batch::{Batch, Record, Topic};
+use super::consumer::{Commit, Source, commit_list};
+use super::{Failure, SinkName, row};
+use crate::kafka::KafkaConfig;
+
+/// How much of the refused record a dead letter carries: with base64 it stays under the usual 1 MB limit.
+const RAW_BYTES_MAX: usize = 512 * 1024;
+/// Each step of the transaction.
+const STEP: Duration = Duration::from_secs(10);
+
+/// A record that was refused.
+#[derive(Clone, Debug)]
+pub(super) struct Letter {
+    pub(super) record: Record,
+    pub(super) reason: String,
+    pub(super) detail: String,
+}
+
+#[derive(Serialize)]
+struct LetterJson<'a> {
+    weir: OriginJson<'a>,
+    stage: &'a str,
+    reason: &'a str,
+    detail: &'a str,
+    source: &'a str,
+    topic: &'a str,
+    received: i64,
+    bytes: usize,
+    raw: &'a str,
+}
+
+#[derive(Serialize)]
+struct OriginJson<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream: Option<String>,
+    partition: i32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    number: Option<u64>,
+    edge: &'a str,
+    topic: &'a str,
+    offset: i64,
+}
+
+/// The producer of one sink's dead letters, made when the first is needed.
+pub(super) struct DeadLetters {
+    config: rdkafka::ClientConfig,
+    stage: &'static str,
+    producer: Option<BaseProducer>,
+}
+
+impl DeadLetters {
+    pub(super) fn new(kafka: &KafkaConfig, which: SinkName, slot: &str) -> Self {
+        let config = kafka.transactional_producer(&format!("{slot}-{}", which.stage()));
+        Self { config, stage: which.stage(), producer: None }
+    }
+
+    /// Sends the letters, and `progress` with them if there is any, in one transaction.
+    pub(super) fn send(
+        &mut self,
+        batch: &Batch,
+        letters: &[Letter],
+        progress: &[Commit],
+        source: &Source,
+    ) -> Result<(), Failure> {
+        for letter in letters {
+            let (part, offset) = (letter.record.part, letter.record.offset);
+            tracing::warn!(%part, offset, reason = letter.reason, detail = letter.detail, "dead letter");
+        }
+        let producer = match self.producer.take() {
+            Some(producer) => producer,
+            None => open(&self.config).map_err(failed)?,
+        };
+        // Kept only when all went well: after any doubt the next one starts by ending this one's transaction.
+        transact(&producer, self.stage, batch, letters, progress, source)?;
+        self.producer = Some(producer);
+        Ok(())
+    }
+}
+
+fn open(config: &rdkafka::ClientConfig) -> Result<BaseProducer, KafkaError> {
+    let producer: BaseProducer = config.create()?;
+    producer.init_transactions(STEP)?;
+    Ok(producer)
+}
+
+fn transact(
+    producer: &BaseProducer,
+    stage: &str,
+    batch: &Batch,
+    letters: &[Letter],
+    progress: &[Commit],
+    source: &Source,
+) -> Result<(), Failure> {
+    producer.begin_transaction().map_err(failed)?;
+    let sent = (|| {
+        for letter in letters {
+            produce(producer, stage, batch.value(&letter.record), letter).map_err(failed)?;
+        }
+        if !progress.is_empty() {
+            let metadata = source.group_metadata()?;
+            producer.send_offsets_to_transaction(&commit_list(progress)?, &metadata, STEP).map_err(failed)?;
+        }
+        producer.commit_transaction(STEP).map_err(failed)
+    })();
+    if sent.is_err()
+        && let Err(error) = producer.abort_transaction(STEP)
+    {
+        tracing::debug!(%error, "the next producer will end this transaction");
+    }
+    sent
+}
+
+fn produce(producer: &BaseProducer, stage: &str, value: &[u8], letter: &Letter) -> Result<(), KafkaError> {
+    let reading = match letter.record.part.topic {
+        Topic::Enriched => row::reading(value).ok(),
+        Topic::Rejected => None,
+    };
+    let identity = reading.as_ref().map(|r| r.identity);
+    let edge = reading.as_ref().map_or("", |r| &*r.edge);
+    let json = letter_json(stage, value, letter, identity, edge);
+    let mut record: BaseRecord<'_, str, [u8]> = BaseRecord::to(wire::REJECTED).payload(&json);
+    if let Some(reading) = &reading {
+        record = record.key(&*reading.device);
+    }
+    if let Some(identity) = identity {
+        let (stream, number) = (identity.stream.to_hex(), identity.number.to_string());
+        let headers = OwnedHeaders::new()
+            .insert(Header { key: wire::EDGE, value: Some(edge.as_bytes()) })
+            .insert(Header { key: wire::STREAM, value: Some(&stream[..]) })
+            .insert(Header { key: wire::NUMBER, value: Some(number.as_bytes()) });
+        record = record.headers(headers);
+    }
+    let deadline = Deadline::after(STEP);
+    loop {
+        match producer.send(record) {
+            Ok(()) => return Ok(()),
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) if !deadline.passed() => {
+                producer.poll(Duration::from_millis(1));
+                record = back;
+            }
+            Err((error, _)) => return Err(error),
+        }
+    }
+}
+
+/// The value of a dead letter. `received` is the Kafka timestamp of the refused record, so that a repeated letter is
+/// the same letter.
+fn letter_json(
+    stage: &str,
+    value: &[u8],
+    letter: &Letter,
+    identity: Option<Identity>,
+    edge: &str,
+) -> Vec<u8> {
+    let part = letter.record.part;
+    let raw = BASE64.encode(&value[..value.len().min(RAW_BYTES_MAX)]);
+    let json = LetterJson {
+        weir: OriginJson {
+            stream: identity.map(|i| i.stream.to_string()),
+            partition: identity.map_or(part.partition, |i| i.partition),
+            number: identity.map(|i| i.number),
+            edge,
+            topic: part.topic.name(),
+            offset: letter.record.offset,
+        },
+        stage,
+        reason: &letter.reason,
+        detail: &letter.detail,
+        source: "kafka",
+        topic: part.topic.name(),
+        received: letter.record.timestamp.max(0),
+        bytes: value.len(),
+        raw: &raw,
+    };
+    serde_json::to_vec(&json).expect("strings and numbers always serialise")
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
+fn failed(error: KafkaError) -> Failure {
+    Failure::Kafka(format!("dead letters: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::batch::Part;
+    use super::*;
+    use weir_shared::record::StreamId;
+
+    #[test]
+    fn a_letter_decodes_as_a_rejection() {
+        let mut batch = Batch::default();
+        batch.push(Part { topic: Topic::Enriched, partition: 4 }, 99, 1_790_000_000_000, b"\xff{broken");
+        let record = batch.records()[0];
+        let letter = Letter { record, reason: "row_malformed".into(), detail: "it \"is\"".into() };
+        let json = letter_json("sink.mysql", batch.value(&record), &letter, None, "");
+        let r = row::rejection(&json).unwrap();
+        assert_eq!((r.identity, r.origin_partition, r.origin_offset), (None, Some(4), Some(99)));
+        assert_eq!((&*r.origin, &*r.stage, &*r.reason), ("weir.enriched", "sink.mysql", "row_malformed"));
+        assert_eq!((r.received, r.bytes, &r.raw[..]), (1_790_000_000_000, 8, &b"\xff{broken"[..]));
+        let identity = Identity { stream: StreamId([9; 16]), partition: 1, number: 5 };
+        let json = letter_json("sink.mysql", b"", &letter, Some(identity), "gw");
+        assert_eq!(row::rejection(&json).unwrap().identity, Some(identity));
+    }
+}

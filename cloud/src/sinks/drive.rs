@@ -1,0 +1,171 @@
+//! The loop of a sink, the same for all stores.
+//!
+//! Comes in: batches from the consumer. Goes out: calls to the store.
+//! Guarantees: the store is asked where to read from before a partition is read, and again after every failure; a
+//! batch that fails is dropped whole and read again from the log; polling and writing never overlap.
+//! On failure: a store that is away is asked again with growing, jittered waits, for ever, while the consumer stays
+//! in its group and `/ready` says why; a lost place in the group means a new consumer.
+
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use weir_shared::admin::Health;
+use weir_shared::backoff::Backoff;
+use weir_shared::clock;
+use weir_shared::supervise::{Error, Stop};
+
+use super::batch::{Batch, Part};
+use super::config::Limits;
+use super::consumer::Source;
+use super::measures::{Measures, Stored};
+use super::{Failure, SinkName};
+use crate::kafka::KafkaConfig;
+
+/// Between two looks at the lag, and two calls of [`Store::idle`].
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// A store: keeps rows and knows how far it is.
+pub(super) trait Store {
+    /// Where to read each of these partitions from. Whatever an earlier owner or an earlier try left open is finished
+    /// or fenced off before this answers.
+    async fn positions(
+        &mut self,
+        source: &Source,
+        parts: &[Part],
+        stop: &Stop,
+    ) -> Result<Vec<(Part, i64)>, Failure>;
+
+    /// Keeps the batch whole, with its progress, or fails; then nobody knows what arrived until
+    /// [`Store::positions`] was asked.
+    async fn write(&mut self, source: &Source, batch: &Batch, stop: &Stop) -> Result<Stored, Failure>;
+
+    /// Called about once a second between batches.
+    async fn idle(&mut self, source: &Source) -> Result<(), Failure>;
+}
+
+/// Who runs, where.
+pub(super) struct Place<'a> {
+    pub(super) which: SinkName,
+    pub(super) kafka: &'a KafkaConfig,
+    pub(super) slot: &'a str,
+    pub(super) health: &'a Health,
+    pub(super) stop: &'a Stop,
+}
+
+impl Place<'_> {
+    fn complain(&self, failure: &Failure) {
+        let who = self.which.stage();
+        tracing::warn!(sink = self.which.name(), reason = %failure, "trying again");
+        self.health.bad(who, failure.to_string());
+    }
+}
+
+/// Runs until told to stop.
+///
+/// # Errors
+/// When the client library refuses its configuration.
+pub(super) fn run(place: &Place<'_>, limits: Limits, mut store: impl Store) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let measures = Measures::new(place.which);
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+    place.health.bad(place.which.stage(), "no partition assigned yet");
+    while !place.stop.is_stopped() {
+        let source = Source::open(place.kafka, place.which, place.slot)?;
+        let mut member = Member {
+            place,
+            limits,
+            source,
+            measures: &measures,
+            runtime: &runtime,
+            backoff: &mut backoff,
+            write_failed: false,
+        };
+        if let Err(failure) = member.run(&mut store) {
+            measures.retry();
+            place.complain(&failure);
+            drop(member);
+            if place.stop.wait_for(backoff.wait()) {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One membership in the group.
+struct Member<'a> {
+    place: &'a Place<'a>,
+    limits: Limits,
+    source: Source,
+    measures: &'a Measures,
+    runtime: &'a Runtime,
+    backoff: &'a mut Backoff,
+    /// The last write failed: answering questions is no proof that the store takes rows again.
+    write_failed: bool,
+}
+
+impl Member<'_> {
+    /// Until told to stop (`Ok`) or the place in the group is lost.
+    fn run(&mut self, store: &mut impl Store) -> Result<(), Failure> {
+        let mut batch = Batch::default();
+        let mut housekeeping = clock::Deadline::after(HOUSEKEEPING);
+        while !self.place.stop.is_stopped() {
+            self.source.collect(&mut batch, &self.limits, self.place.stop)?;
+            let step = self.step(store, &mut batch, &mut housekeeping);
+            match step {
+                Ok(()) => {}
+                Err(Failure::Kafka(reason)) => return Err(Failure::Kafka(reason)),
+                Err(failure) => {
+                    batch.clear();
+                    self.measures.retry();
+                    self.place.complain(&failure);
+                    self.source.stop_reading()?;
+                    let wait = self.backoff.wait();
+                    self.source.rest(wait, self.place.stop)?;
+                }
+            }
+        }
+        // What was collected and not written stays in the log.
+        if let Err(failure) = self.runtime.block_on(store.idle(&self.source)) {
+            tracing::debug!(reason = %failure, "last housekeeping");
+        }
+        Ok(())
+    }
+
+    fn step(
+        &mut self,
+        store: &mut impl Store,
+        batch: &mut Batch,
+        housekeeping: &mut clock::Deadline,
+    ) -> Result<(), Failure> {
+        let stop = self.place.stop;
+        let waiting = self.source.waiting();
+        if !waiting.is_empty() {
+            let from = self.runtime.block_on(store.positions(&self.source, &waiting, stop))?;
+            self.source.start(&from)?;
+            if !self.write_failed {
+                self.place.health.good(self.place.which.stage());
+            }
+        }
+        if !batch.is_empty() {
+            let begun = clock::instant();
+            self.write_failed = true;
+            let stored = self.runtime.block_on(store.write(&self.source, batch, stop))?;
+            self.write_failed = false;
+            self.place.health.good(self.place.which.stage());
+            for range in batch.ranges(|part| self.source.stored(part)) {
+                self.source.set_stored(range.part, range.end);
+            }
+            let seconds = begun.elapsed().as_secs_f64();
+            self.measures.stored(batch, &stored, seconds, clock::wall_ms());
+            batch.clear();
+            self.backoff.reset();
+        }
+        if housekeeping.passed() {
+            *housekeeping = clock::Deadline::after(HOUSEKEEPING);
+            self.measures.lag(self.source.progress().into_iter().map(|(part, _, lag)| (part.topic, lag)));
+            self.runtime.block_on(store.idle(&self.source))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,208 @@
+//! The bulk request: its body, sending it, and its answer.
+//!
+//! Comes in: records and their places. Goes out: `_bulk` with the records as they are, nothing serialised anew.
+//! Guarantees: items keep their order, so the n-th answer belongs to the n-th item; the buffer is reused.
+//! On failure: an answer that is no 200 concerns the whole request: [`Failure::Store`].
+
+use std::ops::Range;
+
+use elasticsearch::Elasticsearch as Client;
+use elasticsearch::http::Method;
+use elasticsearch::http::headers::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use serde::Deserialize;
+
+use super::super::Failure;
+use super::super::batch::Record;
+use super::document::Placed;
+
+const FILTER: [(&str, &str); 1] =
+    [("filter_path", "errors,items.*.status,items.*.error.type,items.*.error.reason")];
+
+/// A document of the body.
+#[derive(Clone, Debug)]
+pub(super) struct Item {
+    pub(super) record: Record,
+    range: Range<usize>,
+}
+
+/// The body of a bulk request.
+#[derive(Debug, Default)]
+pub(super) struct Body {
+    bytes: Vec<u8>,
+    items: Vec<Item>,
+}
+
+impl Body {
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.items.clear();
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(super) fn items(&self) -> &[Item] {
+        &self.items
+    }
+
+    /// Adds a document. Index and id have no character that JSON escapes.
+    pub(super) fn add(&mut self, record: Record, placed: &Placed, json: &[u8]) {
+        let start = self.bytes.len();
+        for part in ["{\"index\":{\"_index\":\"", &placed.index, "\",\"_id\":\"", &placed.id, "\"}}\n"] {
+            self.bytes.extend_from_slice(part.as_bytes());
+        }
+        let document = self.bytes.len();
+        self.bytes.extend_from_slice(json);
+        // A line break ends the document for _bulk. Inside of JSON it can only stand between tokens.
+        for byte in &mut self.bytes[document..] {
+            if matches!(byte, b'\n' | b'\r') {
+                *byte = b' ';
+            }
+        }
+        self.bytes.push(b'\n');
+        self.items.push(Item { record, range: start..self.bytes.len() });
+    }
+
+    /// Keeps only the items at these places, given in ascending order.
+    pub(super) fn keep(&mut self, places: &[usize]) {
+        let mut end = 0;
+        let mut kept = Vec::with_capacity(places.len());
+        for &place in places {
+            let item = &self.items[place];
+            let length = item.range.len();
+            self.bytes.copy_within(item.range.clone(), end);
+            kept.push(Item { record: item.record, range: end..end + length });
+            end += length;
+        }
+        self.bytes.truncate(end);
+        self.items = kept;
+    }
+}
+
+/// The answer to a bulk request.
+#[derive(Debug, Deserialize)]
+pub(super) struct Answer {
+    /// One per document, in order.
+    #[serde(default)]
+    pub(super) items: Vec<ItemAnswer>,
+}
+
+/// What became of one document.
+#[derive(Debug, Deserialize)]
+#[serde(from = "ActionAnswer")]
+pub(super) struct ItemAnswer {
+    pub(super) status: u16,
+    error: Option<Cause>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ActionAnswer {
+    index: Outcome,
+}
+
+#[derive(Debug, Deserialize)]
+struct Outcome {
+    status: u16,
+    error: Option<Cause>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Cause {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    reason: String,
+}
+
+impl From<ActionAnswer> for ItemAnswer {
+    fn from(answer: ActionAnswer) -> Self {
+        Self { status: answer.index.status, error: answer.index.error }
+    }
+}
+
+impl ItemAnswer {
+    pub(super) fn kind(&self) -> &str {
+        self.error.as_ref().map_or("", |e| &e.kind)
+    }
+
+    pub(super) fn reason(&self) -> &str {
+        self.error.as_ref().map_or("", |e| &e.reason)
+    }
+}
+
+/// Sends one bulk request.
+pub(super) async fn send(client: &Client, body: &[u8]) -> Result<Answer, Failure> {
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+    let sent =
+        client.transport().send(Method::Post, "/_bulk", headers, Some(&FILTER), Some(body), None).await;
+    let response = sent.map_err(|e| unreachable(&e))?;
+    let status = response.status_code();
+    let answer = response.bytes().await.map_err(|e| unreachable(&e))?;
+    if !status.is_success() {
+        let text = String::from_utf8_lossy(&answer[..answer.len().min(500)]).into_owned();
+        return Err(Failure::Store(format!("bulk request: {status}: {text}")));
+    }
+    sonic_rs::from_slice(&answer).map_err(|e| Failure::Store(format!("answer to a bulk request: {e}")))
+}
+
+/// An error of the client with its causes: the first alone only says that a request failed.
+pub(super) fn unreachable(error: &elasticsearch::Error) -> Failure {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    Failure::Store(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::batch::{Batch, Part, Topic};
+    use super::*;
+
+    fn body() -> Body {
+        let mut body = Body::default();
+        let mut batch = Batch::default();
+        for (i, json) in ["{\"a\":\n1}", "{}", "{\"c\":3}"].into_iter().enumerate() {
+            batch.push(Part { topic: Topic::Enriched, partition: 0 }, i as i64, 0, json.as_bytes());
+            let record = batch.records()[i];
+            let placed = Placed { index: "x".into(), id: i.to_string(), received: 0 };
+            body.add(record, &placed, json.as_bytes());
+        }
+        body
+    }
+
+    #[test]
+    fn two_lines_per_document_whatever_is_in_it() {
+        let body = body();
+        let text = std::str::from_utf8(body.bytes()).unwrap();
+        assert_eq!(text.lines().count(), 6);
+        assert!(text.starts_with("{\"index\":{\"_index\":\"x\",\"_id\":\"0\"}}\n{\"a\": 1}\n"));
+    }
+
+    #[test]
+    fn only_the_refused_are_sent_again() {
+        let mut body = body();
+        body.keep(&[0, 2]);
+        let text = std::str::from_utf8(body.bytes()).unwrap();
+        assert_eq!(text.lines().nth(1), Some("{\"a\": 1}"));
+        assert_eq!(text.lines().nth(3), Some("{\"c\":3}"));
+        assert_eq!(text.lines().count(), 4);
+        body.keep(&[1]);
+        assert_eq!(body.items()[0].record.offset, 2);
+        assert!(body.bytes().ends_with(b"{\"c\":3}\n"));
+    }
+
+    #[test]
+    fn the_answer_is_read() {
+        let text = r#"{"errors":true,"items":[{"index":{"status":201}},
+            {"index":{"status":400,"error":{"type":"mapper_parsing_exception","reason":"why"}}}]}"#;
+        let answer: Answer = sonic_rs::from_str(text).unwrap();
+        assert_eq!((answer.items[0].status, answer.items[0].kind()), (201, ""));
+        let second = &answer.items[1];
+        assert_eq!((second.status, second.kind(), second.reason()), (400, "mapper_parsing_exception", "why"));
+    }
+}

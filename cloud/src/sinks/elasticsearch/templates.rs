@@ -1,0 +1,67 @@
+//! The index templates: making them, and checking that they are there.
+//!
+//! On failure: `init` may be called again; a missing template is named with what makes it, and the sink waits: an
+//! index made without it would map numbers by the first value it sees.
+
+use elasticsearch::Elasticsearch as Client;
+use elasticsearch::http::Method;
+use elasticsearch::http::StatusCode;
+use elasticsearch::http::headers::HeaderMap;
+
+use super::super::Failure;
+use super::super::config::ElasticsearchConfig;
+use super::bulk::unreachable;
+
+const READINGS: &str = include_str!("../../../../deploy/elasticsearch/readings.json");
+const REJECTED: &str = include_str!("../../../../deploy/elasticsearch/rejected.json");
+
+/// Makes or renews the templates; with `dry_run` prints them.
+pub(in crate::sinks) async fn init(config: &ElasticsearchConfig, dry_run: bool) -> Result<(), Failure> {
+    let client = super::client(config).map_err(|e| Failure::Store(e.to_string()))?;
+    for (name, template) in names(&config.prefix).into_iter().zip([READINGS, REJECTED]) {
+        let template =
+            template.replace("{prefix}", &config.prefix).replace("{replicas}", &config.replicas.to_string());
+        if dry_run {
+            tracing::info!("would put the index template {name}:\n{template}");
+            continue;
+        }
+        let (status, text) = ask(&client, Method::Put, &name, Some(&template)).await?;
+        if !status.is_success() {
+            return Err(Failure::Store(format!("index template {name}: {status}: {text}")));
+        }
+    }
+    Ok(())
+}
+
+/// Whether both templates are there.
+pub(super) async fn check(client: &Client, prefix: &str) -> Result<(), Failure> {
+    for name in names(prefix) {
+        let (status, text) = ask(client, Method::Get, &name, None).await?;
+        if status == StatusCode::NOT_FOUND {
+            let missing = format!("index template {name} is missing: run `weir-cloud init`");
+            return Err(Failure::Store(missing));
+        }
+        if !status.is_success() {
+            return Err(Failure::Store(format!("index template {name}: {status}: {text}")));
+        }
+    }
+    Ok(())
+}
+
+fn names(prefix: &str) -> [String; 2] {
+    [format!("{prefix}-readings"), format!("{prefix}-rejected")]
+}
+
+async fn ask(
+    client: &Client,
+    method: Method,
+    template: &str,
+    body: Option<&str>,
+) -> Result<(StatusCode, String), Failure> {
+    let path = format!("/_index_template/{template}");
+    let sent = client.transport().send(method, &path, HeaderMap::new(), None::<&()>, body, None).await;
+    let response = sent.map_err(|e| unreachable(&e))?;
+    let status = response.status_code();
+    let text = response.text().await.map_err(|e| unreachable(&e))?;
+    Ok((status, text))
+}

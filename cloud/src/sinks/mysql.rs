@@ -1,0 +1,172 @@
+//! MySQL / MariaDB: rows and progress in one transaction.
+//!
+//! Comes in: a batch over any partitions. Goes out: rows of `weir_readings` and `weir_rejected`, and
+//! `weir_progress` moved from `start` to `end` for each partition.
+//! Guarantees: a row is there exactly once. Progress moves only from where this owner left it, in the transaction
+//! that carries the rows; reading starts where the database says, never where Kafka does.
+//! On failure: whatever happened (lost connection, unknown outcome of COMMIT, deadlock, lost claim), there is one way
+//! back: a new connection claims the partitions again, which ends the old connection, waits for its locks and reads
+//! how far it came. A row that the database refuses for what is in it becomes a dead letter; the rest goes on.
+
+mod claim;
+mod insert;
+pub(super) mod tables;
+
+use std::future::Future;
+use std::time::Duration;
+
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Opts, OptsBuilder, Params};
+use weir_shared::clock::{self, Deadline};
+use weir_shared::supervise::Stop;
+
+use super::batch::{Batch, Part, Range};
+use super::config::MysqlConfig;
+use super::consumer::{Commit, Source};
+use super::dead_letters::DeadLetters;
+use super::drive::Store;
+use super::measures::Stored;
+use super::{Failure, SinkName};
+
+/// The server drops a session that says nothing for this long, so a frozen process frees its locks.
+const SESSION_SECONDS: u64 = 5;
+/// Each exchange with the server.
+const ANSWER: Duration = Duration::from_secs(30);
+/// A new connection.
+const CONNECT: Duration = Duration::from_secs(5);
+/// The offsets shown to Kafka's tools lag at most this much.
+const SHOW: Duration = Duration::from_secs(2);
+
+const MOVE: &str = "UPDATE weir_progress SET next_offset = ? \
+    WHERE sink = ? AND topic = ? AND `partition` = ? AND owner_epoch = ? AND next_offset = ?";
+
+/// The sink's state: a connection and what it has claimed.
+pub(super) struct Mysql {
+    options: Opts,
+    session: Option<Session>,
+    dead_letters: DeadLetters,
+    shown: Deadline,
+}
+
+/// A connection with its claims.
+struct Session {
+    connection: Conn,
+    /// Epoch under which each partition is held.
+    epochs: Vec<(Part, i64)>,
+    used: std::time::Instant,
+}
+
+impl Mysql {
+    pub(super) fn new(config: &MysqlConfig, dead_letters: DeadLetters) -> Self {
+        let options = session_options(&config.options);
+        Self { options, session: None, dead_letters, shown: Deadline::after(SHOW) }
+    }
+}
+
+/// How every connection of this sink is set up.
+fn session_options(options: &Opts) -> Opts {
+    let set = format!(
+        "SET SESSION wait_timeout = {SESSION_SECONDS}, innodb_lock_wait_timeout = 10, autocommit = 1, \
+         time_zone = '+00:00', sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'"
+    );
+    OptsBuilder::from_opts(options.clone())
+        .init(vec![set, "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED".to_owned()])
+        .prefer_socket(false)
+        .tcp_nodelay(true)
+        .stmt_cache_size(64)
+        .into()
+}
+
+async fn connect(options: &Opts) -> Result<Conn, Failure> {
+    let target = format!("{}:{}", options.ip_or_hostname(), options.tcp_port());
+    match tokio::time::timeout(CONNECT, Conn::new(options.clone())).await {
+        Ok(Ok(connection)) => Ok(connection),
+        Ok(Err(error)) => Err(Failure::Store(format!("no connection to {target}: {error}"))),
+        Err(_) => Err(Failure::Store(format!("no connection to {target} within {CONNECT:?}"))),
+    }
+}
+
+/// One exchange with the server, within [`ANSWER`].
+async fn answer<T>(work: impl Future<Output = Result<T, mysql_async::Error>>) -> Result<T, Failure> {
+    match tokio::time::timeout(ANSWER, work).await {
+        Ok(done) => done.map_err(|e| Failure::Store(e.to_string())),
+        Err(_) => Err(Failure::Store(format!("no answer within {ANSWER:?}"))),
+    }
+}
+
+impl Store for Mysql {
+    async fn positions(
+        &mut self,
+        source: &Source,
+        parts: &[Part],
+        _stop: &Stop,
+    ) -> Result<Vec<(Part, i64)>, Failure> {
+        let mut session = match self.session.take() {
+            Some(session) => session,
+            None => Session::open(&self.options).await?,
+        };
+        let claims = claim::claim(&mut session.connection, source, parts).await?;
+        session.used = clock::instant();
+        session.epochs.retain(|(part, _)| !parts.contains(part));
+        session.epochs.extend(claims.iter().map(|c| (c.part, c.epoch)));
+        self.session = Some(session);
+        Ok(claims.iter().map(|c| (c.part, c.next_offset)).collect())
+    }
+
+    async fn write(&mut self, source: &Source, batch: &Batch, _stop: &Stop) -> Result<Stored, Failure> {
+        // Taken: only a batch that went through to the end puts it back.
+        let mut session = self.session.take().ok_or_else(|| Failure::Store("no connection".to_owned()))?;
+        let ranges = batch.ranges(|part| source.stored(part));
+        answer(session.connection.query_drop("START TRANSACTION")).await?;
+        for range in &ranges {
+            session.move_progress(range).await?;
+        }
+        let inserted = insert::insert(&mut session.connection, batch).await?;
+        if !inserted.letters.is_empty() {
+            self.dead_letters.send(batch, &inserted.letters, &[], source)?;
+        }
+        answer(session.connection.query_drop("COMMIT")).await?;
+        session.used = clock::instant();
+        self.session = Some(session);
+        Ok(Stored { receipts: inserted.receipts, dead_letters: inserted.letters.len() as u64 })
+    }
+
+    async fn idle(&mut self, source: &Source) -> Result<(), Failure> {
+        if let Some(mut session) = self.session.take() {
+            if session.used.elapsed() > Duration::from_secs(SESSION_SECONDS) / 4 {
+                answer(session.connection.ping()).await?;
+                session.used = clock::instant();
+            }
+            self.session = Some(session);
+        }
+        if self.shown.passed() {
+            self.shown = Deadline::after(SHOW);
+            let shown = |(part, offset, _)| Commit { part, offset, metadata: String::new() };
+            let commits: Vec<_> = source.progress().into_iter().map(shown).collect();
+            source.commit_for_show(&commits);
+        }
+        Ok(())
+    }
+}
+
+impl Session {
+    async fn open(options: &Opts) -> Result<Self, Failure> {
+        let mut connection = connect(options).await?;
+        tables::check(&mut connection).await?;
+        Ok(Self { connection, epochs: Vec::new(), used: clock::instant() })
+    }
+
+    /// Moves one partition's progress; the transaction must not commit unless this changed exactly one row.
+    async fn move_progress(&mut self, range: &Range) -> Result<(), Failure> {
+        let Range { part, start, end } = *range;
+        let epoch = self.epochs.iter().find(|(p, _)| *p == part).map(|(_, epoch)| *epoch);
+        let epoch = epoch.ok_or_else(|| Failure::Store(format!("{part} is not claimed")))?;
+        let which = SinkName::Mysql.group();
+        let params = Params::from((end, which, part.topic.name(), part.partition, epoch, start));
+        answer(self.connection.exec_drop(MOVE, params)).await?;
+        if self.connection.affected_rows() == 1 {
+            return Ok(());
+        }
+        Err(Failure::Store(format!("{part}: another process claimed it, or its progress is not at {start}")))
+    }
+}

@@ -1,0 +1,126 @@
+//! Where everything of a stack listens: one port base per stack name, loopback only.
+//!
+//! In: a stack's name (`demo` or `test`). Out: its ports and the addresses programs need.
+//! Guarantees: the two stacks share no port; nothing else in the harness knows a port number.
+//! On failure: an unknown name is an error that lists the known ones.
+
+use anyhow::{Result, bail};
+use serde::Serialize;
+
+/// Everything listens here and nowhere else.
+pub const HOST: &str = "127.0.0.1";
+/// User, password and database of MariaDB. The server listens on loopback only.
+pub const MYSQL_USER: &str = "weir";
+/// See [`MYSQL_USER`].
+pub const MYSQL_PASSWORD: &str = "weir-local";
+/// See [`MYSQL_USER`].
+pub const MYSQL_DATABASE: &str = "weir";
+
+/// Stack names and their first ports, below Linux' range for outgoing connections (32768 and up).
+pub const STACKS: [(&str, u16); 2] = [("demo", 18100), ("test", 18200)];
+
+/// The ports of one stack.
+#[derive(Clone, Copy, Debug)]
+pub struct Ports {
+    base: u16,
+}
+
+impl Ports {
+    /// The ports of the stack called `name`.
+    pub fn of(name: &str) -> Result<Self> {
+        match STACKS.iter().find(|(known, _)| *known == name) {
+            Some((_, base)) => Ok(Self { base: *base }),
+            None => bail!("there is no stack named `{name}`: use `demo` or `test`"),
+        }
+    }
+
+    /// MQTT listener of Mosquitto.
+    pub fn mqtt(self) -> u16 {
+        self.base
+    }
+    /// Client listener of Kafka.
+    pub fn kafka(self) -> u16 {
+        self.base + 1
+    }
+    /// `KRaft` controller listener of Kafka.
+    pub fn kafka_controller(self) -> u16 {
+        self.base + 2
+    }
+    /// MariaDB.
+    pub fn mysql(self) -> u16 {
+        self.base + 3
+    }
+    /// HTTP interface of Elasticsearch.
+    pub fn elasticsearch(self) -> u16 {
+        self.base + 4
+    }
+    /// Transport of Elasticsearch.
+    pub fn elasticsearch_transport(self) -> u16 {
+        self.base + 5
+    }
+    /// HTTP interface of the ClickHouse engine.
+    pub fn clickhouse(self) -> u16 {
+        self.base + 6
+    }
+    /// Kept free for `weir-edge`'s admin endpoint.
+    pub fn edge_admin(self) -> u16 {
+        self.base + 10
+    }
+    /// Kept free for `weir-cloud`'s admin endpoint.
+    pub fn cloud_admin(self) -> u16 {
+        self.base + 11
+    }
+    /// The first of the ports that tests may use as they like (up to and with `base + 99`).
+    pub fn first_free(self) -> u16 {
+        self.base + 20
+    }
+
+    /// The same as addresses.
+    pub fn addresses(self) -> Addresses {
+        Addresses {
+            mqtt: (HOST.to_owned(), self.mqtt()),
+            kafka: format!("{HOST}:{}", self.kafka()),
+            mysql_url: format!(
+                "mysql://{MYSQL_USER}:{MYSQL_PASSWORD}@{HOST}:{}/{MYSQL_DATABASE}",
+                self.mysql()
+            ),
+            elasticsearch_url: format!("http://{HOST}:{}", self.elasticsearch()),
+            clickhouse_url: format!("http://{HOST}:{}", self.clickhouse()),
+            edge_admin: format!("{HOST}:{}", self.edge_admin()),
+            cloud_admin: format!("{HOST}:{}", self.cloud_admin()),
+        }
+    }
+}
+
+/// What a program needs to reach the servers of a stack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Addresses {
+    /// Host and port of the MQTT broker.
+    pub mqtt: (String, u16),
+    /// Bootstrap server, `host:port`.
+    pub kafka: String,
+    /// `mysql://user:password@host:port/database`.
+    pub mysql_url: String,
+    /// `http://host:port`.
+    pub elasticsearch_url: String,
+    /// `http://host:port`.
+    pub clickhouse_url: String,
+    /// `host:port` kept free for `weir-edge`.
+    pub edge_admin: String,
+    /// `host:port` kept free for `weir-cloud`.
+    pub cloud_admin: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stacks_do_not_share_ports_and_unknown_names_are_refused() {
+        let [(demo, first), (test, second)] = STACKS;
+        assert!(first.abs_diff(second) >= 100);
+        assert_ne!(Ports::of(demo).expect("known").addresses(), Ports::of(test).expect("known").addresses());
+        let refused = Ports::of("prod").expect_err("unknown").to_string();
+        assert!(refused.contains("`demo` or `test`"), "{refused}");
+    }
+}

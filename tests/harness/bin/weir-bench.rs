@@ -1,0 +1,97 @@
+//! `weir-bench`: the figures of weir-edge and weir-cloud on this machine, which also runs the servers and the load.
+//!
+//! In: which figures. Out: what happens on standard error, one JSON object of figures on standard output.
+//! Exit code: 0 when every wanted figure was met, 1 when not or when something failed, 64 wrong command line.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+use serde_json::{Map, Value, json};
+use weir_harness::bench;
+use weir_harness::devices;
+use weir_harness::oracle::Oracle;
+use weir_harness::programs::{DEVICES_TABLE, Programs};
+use weir_harness::stack::Stack;
+
+/// Measures the programs on a stack that is up.
+#[derive(Parser)]
+#[command(version)]
+struct CommandLine {
+    /// Which stack; its programs are stopped and started.
+    #[arg(long, default_value = "test", value_parser = ["demo", "test"])]
+    name: String,
+    /// Which figures.
+    #[arg(value_enum)]
+    what: What,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// All of them.
+    All,
+    /// Messages per second that the edge acknowledges.
+    Edge,
+    /// Events per second that the cloud drains from a backlog.
+    Cloud,
+    /// From publishing to each store, at 5,000 readings/s.
+    Latency,
+}
+
+fn main() -> ExitCode {
+    let command_line = match CommandLine::try_parse() {
+        Ok(command_line) => command_line,
+        Err(error) => {
+            let shown = error.print();
+            return ExitCode::from(if error.use_stderr() || shown.is_err() { 64 } else { 0 });
+        }
+    };
+    let name = match command_line.what {
+        What::All => "bench-first-light",
+        What::Edge => "bench-edge",
+        What::Cloud => "bench-cloud",
+        What::Latency => "bench-latency",
+    };
+    let mut figures = Map::from_iter([("name".to_owned(), json!(name)), ("ok".to_owned(), json!(false))]);
+    match measure(&command_line) {
+        Ok(measured) => {
+            figures["ok"] = json!(measured.values().all(|part| part["ok"] == true));
+            figures.extend(measured);
+        }
+        Err(error) => drop(figures.insert("error".to_owned(), json!(format!("{error:#}")))),
+    }
+    let ok = figures["ok"] == true;
+    let shown = writeln!(io::stdout(), "{}", Value::Object(figures));
+    if ok && shown.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn measure(wanted: &CommandLine) -> anyhow::Result<Map<String, Value>> {
+    let stack = Stack::connect(&wanted.name)?;
+    let oracle = Oracle::new(&stack.addresses())?;
+    let programs = Programs::new(&stack)?;
+    programs.stop()?;
+    oracle.in_mysql(&devices::create(DEVICES_TABLE))?;
+    oracle.in_mysql(&devices::fill(DEVICES_TABLE))?;
+    programs.init()?;
+    let mut told = Ok(());
+    let mut tell = |line: &str| {
+        let written = writeln!(io::stderr(), "{line}");
+        if told.is_ok() {
+            told = written;
+        }
+    };
+    let mut figures = Map::new();
+    // The edge comes last: what it sends stays in Kafka as a backlog that would fall into the other figures.
+    if matches!(wanted.what, What::All | What::Cloud) {
+        figures.insert("cloud".to_owned(), bench::cloud::measure(&stack, &programs, &oracle, &mut tell)?);
+    }
+    if matches!(wanted.what, What::All | What::Latency) {
+        figures.insert("latency".to_owned(), bench::latency::measure(&stack, &programs, &oracle, &mut tell)?);
+        programs.stop()?;
+    }
+    if matches!(wanted.what, What::All | What::Edge) {
+        figures.insert("edge".to_owned(), bench::edge::measure(&stack, &programs, &mut tell)?);
+    }
+    told?;
+    Ok(figures)
+}

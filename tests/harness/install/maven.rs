@@ -1,0 +1,89 @@
+//! Jars from Maven Central: Kafka and Elasticsearch.
+//!
+//! In: pinned coordinates. Out: `kafka/lib/*.jar`, `elasticsearch/lib/*.jar` and the compiled launcher of
+//! Elasticsearch. Guarantees and failure: see `install.rs`.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{Part, java_home, program, run_tied};
+
+const COPY: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies";
+const KAFKA: &[&str] = &["org.apache.kafka:kafka_2.13:3.9.1", "org.slf4j:slf4j-simple:1.7.36"];
+const ELASTICSEARCH: &[&str] = &[
+    "org.elasticsearch:elasticsearch:7.17.28",
+    "org.elasticsearch.plugin:transport-netty4-client:7.17.28",
+    "org.apache.logging.log4j:log4j-core:2.17.1",
+];
+const LAUNCHER: &str = include_str!("../server/EmbeddedElasticsearch.java");
+
+pub(super) fn kafka(dist: &Path) -> Part {
+    Part {
+        name: "kafka",
+        content: format!("Kafka from Maven: {}", KAFKA.join(" ")),
+        folder: dist.join("kafka"),
+        needs: &["mvn"],
+        build: |folder, log| copy(KAFKA, folder, log),
+    }
+}
+
+pub(super) fn elasticsearch(dist: &Path) -> Part {
+    Part {
+        name: "elasticsearch",
+        content: format!(
+            "Elasticsearch from Maven: {} (launcher {:08x})",
+            ELASTICSEARCH.join(" "),
+            xxh3_64(LAUNCHER.as_bytes()) >> 32
+        ),
+        folder: dist.join("elasticsearch"),
+        needs: &["mvn"],
+        build: |folder, log| {
+            copy(ELASTICSEARCH, folder, log)?;
+            compile_launcher(folder, log)
+        },
+    }
+}
+
+fn copy(coordinates: &[&str], folder: &Path, log: &Path) -> Result<()> {
+    let pom = folder.join("pom.xml");
+    fs::write(&pom, pom_of(coordinates)?)?;
+    let mut maven = Command::new(program("mvn")?);
+    maven.args(["-q", "-B", "-f"]).arg(&pom).arg(COPY).arg("-DincludeScope=runtime");
+    maven.arg(format!("-DoutputDirectory={}", folder.join("lib").display()));
+    if let Some(home) = java_home() {
+        maven.env("JAVA_HOME", home);
+    }
+    run_tied(&mut maven, log)
+}
+
+fn pom_of(coordinates: &[&str]) -> Result<String> {
+    let mut dependencies = String::new();
+    for coordinate in coordinates {
+        let mut parts = coordinate.split(':');
+        let mut part = || parts.next().context("a coordinate is group:artifact:version");
+        let (group, artifact, version) = (part()?, part()?, part()?);
+        write!(
+            dependencies,
+            "<dependency><groupId>{group}</groupId><artifactId>{artifact}</artifactId>\
+             <version>{version}</version></dependency>"
+        )?;
+    }
+    Ok(format!(
+        "<project><modelVersion>4.0.0</modelVersion><groupId>weir</groupId><artifactId>jars</artifactId>\
+         <version>1</version><dependencies>{dependencies}</dependencies></project>\n"
+    ))
+}
+
+fn compile_launcher(folder: &Path, log: &Path) -> Result<()> {
+    let source = folder.join("EmbeddedElasticsearch.java");
+    fs::write(&source, LAUNCHER)?;
+    let javac = java_home().context("no JDK of version 17 or newer")?.join("bin/javac");
+    let mut command = Command::new(javac);
+    command.arg("-cp").arg(folder.join("lib/*")).arg("-d").arg(folder.join("launcher")).arg(source);
+    run_tied(&mut command, log)
+}

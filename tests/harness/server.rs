@@ -1,0 +1,57 @@
+//! The five servers: what each needs on disk, how it is started, how one knows that it answers.
+//!
+//! In: the stack's folder and ports. Out: one [`Recipe`] per server, in start order.
+//! Guarantees: data and configuration below the stack's folder; loopback only; no server daemonises.
+//! On failure: nothing runs here, so nothing fails but a missing program, which `install` should have
+//! brought: an error that names it.
+
+mod clickhouse;
+mod elasticsearch;
+mod kafka;
+mod mariadb;
+mod mosquitto;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use crate::addresses::Ports;
+use crate::places::Places;
+use crate::readiness::Probe;
+
+/// How to run one server.
+#[derive(Clone, Debug)]
+pub(crate) struct Recipe {
+    /// Its name in requests, logs and folders.
+    pub(crate) name: &'static str,
+    /// Its data folder. Wiped and made anew unless a finished preparation is marked in it.
+    pub(crate) folder: PathBuf,
+    /// Files written before every start.
+    pub(crate) files: Vec<(PathBuf, String)>,
+    /// Commands that make the data folder, run once, one after the other; each must exit 0.
+    pub(crate) prepare: Vec<Vec<String>>,
+    /// The server itself.
+    pub(crate) run: Vec<String>,
+    /// Must be free before a start.
+    pub(crate) ports: Vec<u16>,
+    /// The question it answers when it is ready.
+    pub(crate) probe: Probe,
+}
+
+/// All five. The order is also that of `status`.
+pub(crate) fn recipes(places: &Places, name: &str) -> Result<Vec<Recipe>> {
+    let ports = Ports::of(name)?;
+    let data = places.stack(name).join("data");
+    let dist = places.dist();
+    Ok(vec![
+        mosquitto::recipe(&data, ports)?,
+        kafka::recipe(&data, &dist, ports)?,
+        mariadb::recipe(&data, ports)?,
+        elasticsearch::recipe(&data, &dist, ports)?,
+        clickhouse::recipe(&data, &dist, ports),
+    ])
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}

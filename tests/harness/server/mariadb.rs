@@ -1,0 +1,80 @@
+//! MariaDB with a row binlog, so that changes of tables can be followed.
+//!
+//! In: folder and port. Out: its recipe. Guarantees: database and user of `addresses.rs` exist before the
+//! first connection (`--init-file`); nobody logs in without a name. On failure: see `server.rs`.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::{Recipe, text};
+use crate::addresses::{HOST, MYSQL_DATABASE, MYSQL_PASSWORD, MYSQL_USER, Ports};
+use crate::install;
+use crate::readiness::Probe;
+
+pub(super) fn recipe(data: &Path, ports: Ports) -> Result<Recipe> {
+    let folder = data.join("mariadb");
+    let tables = format!("--datadir={}", text(&folder.join("tables")));
+    let init = folder.join("init.sql");
+    let mut prepare = vec![
+        text(&install::program("mariadb-install-db")?),
+        "--no-defaults".to_owned(),
+        "--auth-root-authentication-method=normal".to_owned(),
+        "--skip-test-db".to_owned(),
+        "--skip-name-resolve".to_owned(),
+        tables.clone(),
+    ];
+    let mut run = vec![
+        text(&install::program("mariadbd")?),
+        "--no-defaults".to_owned(),
+        tables,
+        format!("--port={}", ports.mysql()),
+        format!("--bind-address={HOST}"),
+        // Relative, so inside the data folder: a socket's path may not be long.
+        "--socket=mariadb.sock".to_owned(),
+        "--pid-file=mariadb.pid".to_owned(),
+        format!("--init-file={}", text(&init)),
+        "--server-id=1".to_owned(),
+        "--log-bin=bin".to_owned(),
+        "--binlog-format=ROW".to_owned(),
+        "--binlog-row-image=FULL".to_owned(),
+        "--binlog-row-metadata=FULL".to_owned(),
+        "--binlog-expire-logs-seconds=86400".to_owned(),
+        "--max-binlog-size=256M".to_owned(),
+        "--innodb-buffer-pool-size=256M".to_owned(),
+        "--max-allowed-packet=64M".to_owned(),
+        "--max-connections=200".to_owned(),
+        "--character-set-server=utf8mb4".to_owned(),
+        "--skip-name-resolve".to_owned(),
+        "--default-time-zone=+00:00".to_owned(),
+    ];
+    if rustix::process::geteuid().is_root() {
+        prepare.push("--user=root".to_owned());
+        run.push("--user=root".to_owned());
+    }
+    Ok(Recipe {
+        name: "mariadb",
+        files: vec![(init, init_sql())],
+        prepare: vec![prepare],
+        run,
+        ports: vec![ports.mysql()],
+        probe: Probe::Mysql(ports.addresses().mysql_url),
+        folder,
+    })
+}
+
+/// Run by the server at every start, before it listens; says the same thing each time. One statement per
+/// line, as `--init-file` wants it; not written to the binlog.
+fn init_sql() -> String {
+    let user = format!("'{MYSQL_USER}'@'%'");
+    format!(
+        "SET SESSION sql_log_bin=0;\n\
+         CREATE DATABASE IF NOT EXISTS {MYSQL_DATABASE} CHARACTER SET utf8mb4;\n\
+         DELETE FROM mysql.global_priv WHERE User='';\n\
+         FLUSH PRIVILEGES;\n\
+         CREATE USER IF NOT EXISTS {user} IDENTIFIED BY '{MYSQL_PASSWORD}';\n\
+         GRANT ALL PRIVILEGES ON {MYSQL_DATABASE}.* TO {user};\n\
+         GRANT RELOAD, PROCESS, REPLICATION SLAVE, BINLOG MONITOR, REPLICATION SLAVE ADMIN, \
+         SLAVE MONITOR, BINLOG ADMIN, CONNECTION ADMIN ON *.* TO {user};\n"
+    )
+}
