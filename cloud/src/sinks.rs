@@ -89,6 +89,18 @@ enum Failure {
     /// The place in the consumer group is lost or unclear: join again.
     #[error("kafka: {0}")]
     Kafka(String),
+    /// Another process has the same slot and took our place: leave it alone for a while.
+    #[error("fenced: another process runs with the same `slot`; each needs a name of its own")]
+    Fenced,
+}
+
+/// What lies at the bottom of an error of an HTTP client; its own text only repeats the address.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
 }
 
 /// Makes the tables, indices and templates of the enabled stores; with `dry_run` only prints them.

@@ -44,9 +44,10 @@ impl Stop {
 
     /// Tells everybody to stop.
     pub fn trigger(&self) {
+        // First what `is_stopped` reads: whoever was woken must see it.
+        self.0.asynchronous.send_replace(true);
         *self.0.stopped.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.0.wake.notify_all();
-        self.0.asynchronous.send_replace(true);
     }
 
     /// Whether everybody has been told to stop.

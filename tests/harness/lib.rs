@@ -22,6 +22,7 @@ pub mod addresses;
 pub mod places;
 
 pub mod devices;
+pub mod figures;
 pub mod programs;
 pub mod stream;
 

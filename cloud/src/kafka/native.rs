@@ -70,7 +70,7 @@ pub(crate) enum Polled {
 
 /// Polls a consumer that reads only what it was assigned (no rebalances): unlike [`BaseConsumer::poll`] this tells
 /// the offset of an end-of-partition event.
-pub(crate) fn poll_assigned(consumer: &BaseConsumer, wait: Duration) -> Polled {
+pub(crate) fn poll_assigned<C: ConsumerContext>(consumer: &BaseConsumer<C>, wait: Duration) -> Polled {
     let wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
     // SAFETY: the client lives as long as the borrow. The message is valid until destroyed at the end; key and
     // payload are copied before. A null pointer with length 0 is not made a slice.

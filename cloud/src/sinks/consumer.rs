@@ -7,7 +7,7 @@
 //! On failure: an error that librdkafka mends by itself is logged; any other gives [`Failure::Kafka`], and the caller
 //! drops this consumer and joins again (as a static member: without disturbing the others).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ use crate::kafka::{ASK, KafkaConfig, native};
 
 /// How long an idle sink sleeps in one poll: bounds how late it hears the wish to stop.
 const IDLE_POLL: Duration = Duration::from_millis(100);
+/// Asking for the end of a partition's log.
+const WATERMARK: Duration = Duration::from_millis(500);
 /// Reading a planned range again.
 const REREAD: Duration = Duration::from_secs(60);
 
@@ -40,8 +42,8 @@ struct Position {
 /// What the group gave to this member.
 #[derive(Debug, Default)]
 struct Owned {
-    /// Ours, but it is not known yet from where to read.
-    waiting: BTreeSet<Part>,
+    /// Ours, but not being read; with the offset up to where it is stored, as far as known.
+    waiting: BTreeMap<Part, Option<i64>>,
     /// Being read.
     started: BTreeMap<Part, Position>,
     /// Taken away since the last look.
@@ -73,7 +75,7 @@ impl ConsumerContext for Ownership {
         let mut owned = self.lock();
         let done = if error == rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             tracing::info!(partitions = parts.len(), "partitions assigned");
-            owned.waiting.extend(parts);
+            owned.waiting.extend(parts.into_iter().map(|part| (part, None)));
             consumer.incremental_assign(&TopicPartitionList::new())
         } else {
             tracing::info!(partitions = parts.len(), lost = consumer.assignment_lost(), "partitions revoked");
@@ -193,7 +195,7 @@ impl Source {
 
     /// Partitions that are ours and wait for [`Source::start`].
     pub(super) fn waiting(&self) -> Vec<Part> {
-        self.owned().waiting.iter().copied().collect()
+        self.owned().waiting.keys().copied().collect()
     }
 
     /// Reads these partitions from these offsets on, those of them that are still ours.
@@ -201,7 +203,7 @@ impl Source {
         let mut list = TopicPartitionList::new();
         let mut owned = self.owned();
         for &(part, offset) in from {
-            if owned.waiting.remove(&part) {
+            if owned.waiting.remove(&part).is_some() {
                 list.add_partition_offset(part.topic.name(), part.partition, Offset::Offset(offset))
                     .map_err(|e| Failure::Kafka(format!("{part}: offset {offset}: {e}")))?;
                 owned.started.insert(part, Position { stored: offset, collected: offset });
@@ -215,9 +217,9 @@ impl Source {
     pub(super) fn stop_reading(&self) -> Result<(), Failure> {
         let mut list = TopicPartitionList::new();
         let mut owned = self.owned();
-        for part in std::mem::take(&mut owned.started).into_keys() {
+        for (part, position) in std::mem::take(&mut owned.started) {
             list.add_partition(part.topic.name(), part.partition);
-            owned.waiting.insert(part);
+            owned.waiting.insert(part, Some(position.stored));
         }
         drop(owned);
         self.consumer.incremental_unassign(&list).map_err(kafka)
@@ -235,15 +237,29 @@ impl Source {
         }
     }
 
-    /// Where each started partition is stored up to, and how many offsets of it are not stored yet (as the last
-    /// fetch saw its end; transaction markers count).
-    pub(super) fn progress(&self) -> Vec<(Part, i64, u64)> {
-        let started: Vec<_> = self.owned().started.iter().map(|(part, p)| (*part, p.stored)).collect();
-        let lag = |part: Part, stored| {
-            let end = native::cached_end(&self.consumer, part.topic.name(), part.partition);
-            u64::try_from(end.unwrap_or(stored) - stored).unwrap_or(0)
+    /// Up to where each started partition is stored.
+    pub(super) fn progress(&self) -> Vec<(Part, i64)> {
+        self.owned().started.iter().map(|(part, p)| (*part, p.stored)).collect()
+    }
+
+    /// How many offsets of each partition are not stored yet. The log's end is the one that the last fetch saw, or,
+    /// where nothing is being read, asked for. Transaction markers count.
+    pub(super) fn lags(&self) -> Vec<(Part, u64)> {
+        let owned = self.owned();
+        let started = owned.started.iter().map(|(part, p)| (*part, p.stored, true));
+        let waiting = owned.waiting.iter().filter_map(|(part, stored)| Some((*part, (*stored)?, false)));
+        let known: Vec<_> = started.chain(waiting).collect();
+        drop(owned);
+        let lag = |(part, stored, fetched): (Part, i64, bool)| {
+            let (topic, partition) = (part.topic.name(), part.partition);
+            let end = if fetched {
+                native::cached_end(&self.consumer, topic, partition)
+            } else {
+                self.consumer.fetch_watermarks(topic, partition, WATERMARK).ok().map(|(_, end)| end)
+            };
+            (part, u64::try_from(end.unwrap_or(stored) - stored).unwrap_or(0))
         };
-        started.into_iter().map(|(part, stored)| (part, stored, lag(part, stored))).collect()
+        known.into_iter().map(lag).collect()
     }
 
     /// What the group committed; waits out a transaction that is about to commit.
@@ -360,6 +376,7 @@ fn parts_of(list: &TopicPartitionList) -> Vec<Part> {
 /// Whether librdkafka mends it by itself.
 fn triage(error: KafkaError) -> Result<(), Failure> {
     match error {
+        error if is_fenced(&error) => Err(Failure::Fenced),
         KafkaError::MessageConsumptionFatal(code) => Err(Failure::Kafka(format!("fatal: {code}"))),
         KafkaError::MessageConsumption(
             code @ (RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange),
@@ -376,5 +393,9 @@ fn triage(error: KafkaError) -> Result<(), Failure> {
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
 fn kafka(error: KafkaError) -> Failure {
-    Failure::Kafka(error.to_string())
+    if is_fenced(&error) { Failure::Fenced } else { Failure::Kafka(error.to_string()) }
+}
+
+fn is_fenced(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::FencedInstanceId)
 }

@@ -4,7 +4,8 @@
 //! Guarantees: the store is asked where to read from before a partition is read, and again after every failure; a
 //! batch that fails is dropped whole and read again from the log; polling and writing never overlap.
 //! On failure: a store that is away is asked again with growing, jittered waits, for ever, while the consumer stays
-//! in its group and `/ready` says why; a lost place in the group means a new consumer.
+//! in its group and `/ready` says why; a lost place in the group means a new consumer. Fenced by another process with
+//! the same slot: it stays away for a minute.
 
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ use crate::kafka::KafkaConfig;
 
 /// Between two looks at the lag, and two calls of [`Store::idle`].
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
+/// How long a sink that was fenced stays away before it looks for its twin again.
+const FENCED_PAUSE: Duration = Duration::from_secs(60);
 
 /// A store: keeps rows and knows how far it is.
 pub(super) trait Store {
@@ -54,8 +57,11 @@ pub(super) struct Place<'a> {
 
 impl Place<'_> {
     fn complain(&self, failure: &Failure) {
-        let who = self.which.stage();
-        tracing::warn!(sink = self.which.name(), reason = %failure, "trying again");
+        let (who, sink) = (self.which.stage(), self.which.name());
+        match failure {
+            Failure::Fenced => tracing::error!(sink, reason = %failure, "staying away for a while"),
+            _ => tracing::warn!(sink, reason = %failure, "trying again"),
+        }
         self.health.bad(who, failure.to_string());
     }
 }
@@ -84,7 +90,8 @@ pub(super) fn run(place: &Place<'_>, limits: Limits, mut store: impl Store) -> R
             measures.retry();
             place.complain(&failure);
             drop(member);
-            if place.stop.wait_for(backoff.wait()) {
+            let wait = if matches!(failure, Failure::Fenced) { FENCED_PAUSE } else { backoff.wait() };
+            if place.stop.wait_for(wait) {
                 break;
             }
         }
@@ -114,12 +121,13 @@ impl Member<'_> {
             let step = self.step(store, &mut batch, &mut housekeeping);
             match step {
                 Ok(()) => {}
-                Err(Failure::Kafka(reason)) => return Err(Failure::Kafka(reason)),
-                Err(failure) => {
+                Err(failure @ (Failure::Kafka(_) | Failure::Fenced)) => return Err(failure),
+                Err(failure @ Failure::Store(_)) => {
                     batch.clear();
                     self.measures.retry();
                     self.place.complain(&failure);
                     self.source.stop_reading()?;
+                    self.show_lag();
                     let wait = self.backoff.wait();
                     self.source.rest(wait, self.place.stop)?;
                 }
@@ -130,6 +138,10 @@ impl Member<'_> {
             tracing::debug!(reason = %failure, "last housekeeping");
         }
         Ok(())
+    }
+
+    fn show_lag(&self) {
+        self.measures.lag(self.source.lags().into_iter().map(|(part, lag)| (part.topic, lag)));
     }
 
     fn step(
@@ -163,7 +175,7 @@ impl Member<'_> {
         }
         if housekeeping.passed() {
             *housekeeping = clock::Deadline::after(HOUSEKEEPING);
-            self.measures.lag(self.source.progress().into_iter().map(|(part, _, lag)| (part.topic, lag)));
+            self.show_lag();
             self.runtime.block_on(store.idle(&self.source))?;
         }
         Ok(())

@@ -141,7 +141,7 @@ impl Store for Mysql {
         }
         if self.shown.passed() {
             self.shown = Deadline::after(SHOW);
-            let shown = |(part, offset, _)| Commit { part, offset, metadata: String::new() };
+            let shown = |(part, offset)| Commit { part, offset, metadata: String::new() };
             let commits: Vec<_> = source.progress().into_iter().map(shown).collect();
             source.commit_for_show(&commits);
         }

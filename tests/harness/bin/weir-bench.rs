@@ -10,6 +10,7 @@ use clap::{Parser, ValueEnum};
 use serde_json::{Map, Value, json};
 use weir_harness::bench;
 use weir_harness::devices;
+use weir_harness::figures;
 use weir_harness::oracle::Oracle;
 use weir_harness::programs::{DEVICES_TABLE, Programs};
 use weir_harness::stack::Stack;
@@ -52,16 +53,11 @@ fn main() -> ExitCode {
         What::Cloud => "bench-cloud",
         What::Latency => "bench-latency",
     };
-    let mut figures = Map::from_iter([("name".to_owned(), json!(name)), ("ok".to_owned(), json!(false))]);
-    match measure(&command_line) {
-        Ok(measured) => {
-            figures["ok"] = json!(measured.values().all(|part| part["ok"] == true));
-            figures.extend(measured);
-        }
-        Err(error) => drop(figures.insert("error".to_owned(), json!(format!("{error:#}")))),
-    }
-    let ok = figures["ok"] == true;
-    let shown = writeln!(io::stdout(), "{}", Value::Object(figures));
+    let (ok, figures) = match measure(&command_line) {
+        Ok(measured) => (measured.values().all(|part| part["ok"] == true), measured),
+        Err(error) => (false, Map::from_iter([("error".to_owned(), json!(format!("{error:#}")))])),
+    };
+    let shown = writeln!(io::stdout(), "{}", figures::line(name, ok, &figures));
     if ok && shown.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

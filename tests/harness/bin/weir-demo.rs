@@ -5,13 +5,14 @@
 //! the run has a new name.
 //! Exit code: 0 when the oracle found everything right, 1 when not or when something failed, 64 wrong command line.
 
+use std::collections::BTreeSet;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Parser;
-use serde_json::json;
+use serde_json::{Map, json};
 use weir_harness::oracle::{Found, Oracle, Rows, Verdict};
 use weir_harness::programs::{DEVICES_TABLE, Program, Programs};
 use weir_harness::simulator::Plan;
@@ -19,7 +20,7 @@ use weir_harness::simulator::ledger::{Counts, Issued};
 use weir_harness::simulator::message::Shapes;
 use weir_harness::stack::Stack;
 use weir_harness::stream::{self, Kill, Outcome};
-use weir_harness::{devices, stack::describe};
+use weir_harness::{devices, figures, stack::describe};
 use weir_shared::clock::{self, Deadline};
 
 /// Real series from simulated devices over MQTT, through weir-edge, Kafka and weir-cloud, into MySQL, Elasticsearch
@@ -91,9 +92,8 @@ fn demo(wanted: &CommandLine) -> anyhow::Result<bool> {
     let verdict = oracle.wait_and_judge(&outcome.issued, |found| screen.update(&waiting(found)))?;
     screen.line(&verdict.to_string());
     screen.line(&addresses(&stack)?);
-    let figures = figures(wanted, &outcome, &verdict);
-    let ok = figures["ok"] == true;
-    screen.line(&figures.to_string());
+    let (ok, line) = last_line(wanted, &outcome, &verdict);
+    screen.line(&line);
     screen.finish()?;
     Ok(ok)
 }
@@ -102,8 +102,9 @@ fn judge_again(name: &str, run: &str) -> anyhow::Result<bool> {
     let stack = Stack::connect(name)?;
     let issued = Issued::read(&stream::log_path(&stack, run))?;
     let verdict = Oracle::new(&stack.addresses())?.judge(&issued)?;
-    let figures = json!({"name": "judge", "ok": verdict.is_right(), "run": run, "stores": verdict.figures()});
-    writeln!(io::stdout(), "{verdict}{figures}")?;
+    let figures = [("run".to_owned(), json!(run)), ("stores".to_owned(), json!(verdict.figures()))];
+    let line = figures::line("judge", verdict.is_right(), &Map::from_iter(figures));
+    writeln!(io::stdout(), "{verdict}{line}")?;
     Ok(verdict.is_right())
 }
 
@@ -151,26 +152,27 @@ fn waiting(found: &[Found; 3]) -> String {
     format!("waiting: mysql {mysql}  elasticsearch {elasticsearch}  clickhouse {clickhouse}")
 }
 
-fn figures(wanted: &CommandLine, outcome: &Outcome, verdict: &Verdict) -> serde_json::Value {
+/// Whether all went well, and the figures.
+fn last_line(wanted: &CommandLine, outcome: &Outcome, verdict: &Verdict) -> (bool, String) {
     let issued = &outcome.issued;
-    let acked = issued.readings.iter().filter(|r| r.acked).count();
+    let counts = &outcome.counts;
     let seconds = outcome.took.as_secs_f64();
-    let kinds: std::collections::BTreeSet<_> =
-        issued.broken.iter().filter(|b| b.acked).map(|b| b.broken.kind.name()).collect();
+    let kinds: BTreeSet<_> = issued.broken.iter().filter(|b| b.acked).map(|b| b.broken.kind.name()).collect();
     let kills: Vec<_> = outcome.kills.iter().map(|k| k.program.name()).collect();
     let all_kills = !wanted.kill || kills.len() == 4;
-    json!({
-        "name": "demo",
-        "ok": verdict.is_right() && all_kills && acked == issued.readings.len(),
-        "run": issued.run,
-        "readings": acked,
-        "broken": issued.broken.iter().filter(|b| b.acked).count(),
-        "broken_kinds": kinds,
-        "seconds": (seconds * 10.0).round() / 10.0,
-        "readings_per_second": (acked as f64 / seconds).round(),
-        "kills": kills,
-        "stores": verdict.figures(),
-    })
+    let ok = verdict.is_right() && all_kills && counts.acked == counts.issued;
+    let figures = [
+        ("run", json!(issued.run)),
+        ("readings", json!(counts.acked)),
+        ("broken", json!(counts.broken_acked)),
+        ("broken_kinds", json!(kinds)),
+        ("seconds", json!((seconds * 10.0).round() / 10.0)),
+        ("readings_per_second", json!((counts.acked as f64 / seconds).round() as u64)),
+        ("kills", json!(kills)),
+        ("stores", json!(verdict.figures())),
+    ];
+    let figures = figures.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    (ok, figures::line("demo", ok, &figures))
 }
 
 fn addresses(stack: &Stack) -> anyhow::Result<String> {

@@ -5,7 +5,7 @@
 //! acknowledged is seen. On failure: the server's answer.
 
 use anyhow::{Context, bail, ensure};
-use reqwest::Client;
+use reqwest::{Client, StatusCode};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -114,7 +114,9 @@ async fn next_page(http: &Client, url: &str, scroll: &str) -> anyhow::Result<Pag
 async fn end(http: &Client, url: &str, scroll: &str) -> anyhow::Result<()> {
     let body = json!({"scroll_id": scroll});
     let answer = http.delete(format!("{url}/_search/scroll")).json(&body).send().await?;
-    ensure!(answer.status().is_success(), "Elasticsearch, end of scroll: {}", answer.text().await?);
+    // 404: the server has ended it already, as it does with one that found nothing.
+    let ended = answer.status().is_success() || answer.status() == StatusCode::NOT_FOUND;
+    ensure!(ended, "Elasticsearch, end of scroll: {}", answer.text().await?);
     Ok(())
 }
 

@@ -9,9 +9,9 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::RDKafkaErrorCode;
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 use weir_shared::clock;
 
 use super::{Entry, entry};
@@ -41,8 +41,19 @@ pub(in crate::process) struct Restore {
     began: Instant,
     waiting: Vec<Waiting>,
     /// Present once committed offsets and ends are known.
-    reader: Option<BaseConsumer>,
+    reader: Option<BaseConsumer<Reading>>,
 }
+
+/// Ends of partitions that come while the reader closes are no errors.
+struct Reading;
+
+impl ClientContext for Reading {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!("process: reading the changelog: {error}: {reason}");
+    }
+}
+
+impl ConsumerContext for Reading {}
 
 struct Waiting {
     place: Place,
@@ -142,7 +153,7 @@ impl Restore {
         Ok(true)
     }
 
-    fn open(&self, kafka: &KafkaConfig, name: &str) -> Result<BaseConsumer, String> {
+    fn open(&self, kafka: &KafkaConfig, name: &str) -> Result<BaseConsumer<Reading>, String> {
         let mut config: ClientConfig = kafka.client();
         // The group is only a name here: it is never joined, nothing is committed to it.
         config
@@ -153,7 +164,8 @@ impl Restore {
             .set("auto.offset.reset", "earliest")
             .set("fetch.queue.backoff.ms", "5")
             .set("queued.max.messages.kbytes", "16384");
-        let reader: BaseConsumer = config.create().map_err(|e| format!("client: {e}"))?;
+        let reader: BaseConsumer<Reading> =
+            config.create_with_context(Reading).map_err(|e| format!("client: {e}"))?;
         let mut assigned = TopicPartitionList::new();
         for waiting in self.waiting.iter().filter(|w| !w.changelog.is_read(None)) {
             let (input, partition) = waiting.place;

@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use clickhouse::Client;
 
-use super::super::Failure;
 use super::super::batch::{Range, Topic};
 use super::super::config::ClickhouseConfig;
+use super::super::{Failure, root_cause};
 use super::columns::{columns, table};
 
 /// An insert, from its first byte to the answer.
@@ -175,7 +175,8 @@ pub(super) async fn answer<T>(
 ) -> Result<T, Failure> {
     match tokio::time::timeout(ANSWER, work).await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(Failure::Store(error.to_string())),
+        Ok(Err(error @ clickhouse::error::Error::BadResponse(_))) => Err(Failure::Store(error.to_string())),
+        Ok(Err(error)) => Err(Failure::Store(format!("no answer: {}", root_cause(&error)))),
         Err(_) => Err(Failure::Store(format!("no answer within {ANSWER:?}"))),
     }
 }
@@ -185,13 +186,6 @@ pub(super) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
-/// An error of the client with its causes, without the address (it holds the whole query).
 fn unreachable(error: &reqwest::Error) -> Failure {
-    let mut text = "insert not answered".to_owned();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    Failure::Store(text)
+    Failure::Store(format!("insert not answered: {}", root_cause(error)))
 }

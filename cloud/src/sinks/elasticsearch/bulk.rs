@@ -11,8 +11,8 @@ use elasticsearch::http::Method;
 use elasticsearch::http::headers::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde::Deserialize;
 
-use super::super::Failure;
 use super::super::batch::Record;
+use super::super::{Failure, root_cause};
 use super::document::Placed;
 
 const FILTER: [(&str, &str); 1] =
@@ -147,15 +147,9 @@ pub(super) async fn send(client: &Client, body: &[u8]) -> Result<Answer, Failure
     sonic_rs::from_slice(&answer).map_err(|e| Failure::Store(format!("answer to a bulk request: {e}")))
 }
 
-/// An error of the client with its causes: the first alone only says that a request failed.
+/// No answer, or not all of it.
 pub(super) fn unreachable(error: &elasticsearch::Error) -> Failure {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    Failure::Store(text)
+    Failure::Store(format!("no answer: {}", root_cause(error)))
 }
 
 #[cfg(test)]

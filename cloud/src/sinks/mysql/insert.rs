@@ -3,8 +3,8 @@
 //! Comes in: a batch. Goes out: multi-row prepared INSERTs of a few fixed sizes (each prepared once per connection),
 //! and the records that no row can be made of.
 //! Guarantees: every record of the batch is either a row of the open transaction or a letter in the answer.
-//! On failure: a statement refused for what is in its rows is undone by the server alone; its rows are then tried one
-//! by one, and those refused become letters. Any other failure gives up the batch.
+//! On failure: a statement refused for what is in its rows is undone by the server alone; its rows are then tried in
+//! smaller statements, and those at fault become letters. Any other failure gives up the batch.
 
 use std::fmt::Write as _;
 
@@ -88,8 +88,8 @@ impl Pending {
             let (chunk, rest) = records.split_at(rows);
             let row_values = values.by_ref().take(rows * columns).collect();
             if let Some(refused) = exec(connection, self.table, rows, row_values).await? {
-                tracing::warn!(error = %refused, rows, "rows refused; trying them one by one");
-                one_by_one(connection, self.table, batch, chunk, letters).await?;
+                tracing::warn!(error = %refused, rows, "rows refused; looking for those at fault");
+                narrow_down(connection, self.table, batch, chunk, refused, letters).await?;
             }
             records = rest;
         }
@@ -97,35 +97,42 @@ impl Pending {
     }
 }
 
-async fn one_by_one(
+/// Finds the rows that are at fault in a refused chunk, in ever smaller statements; the others go in.
+async fn narrow_down(
     connection: &mut Conn,
     table: (&'static str, usize),
     batch: &Batch,
-    records: &[Record],
+    chunk: &[Record],
+    error: ServerError,
     letters: &mut Vec<Letter>,
 ) -> Result<(), Failure> {
-    for record in records {
-        let mut values = Vec::with_capacity(table.1);
-        // It decoded a moment ago; should it not, it is a letter all the same.
-        if let Err(error) = columns(record.part.topic, batch.value(record), &mut values) {
-            letters.push(letter(record, error));
+    let mut refused = vec![(chunk, error)];
+    while let Some((records, error)) = refused.pop() {
+        if let [record] = records {
+            letters.push(refusal(record, &error)?);
             continue;
         }
-        let Some(refused) = exec(connection, table, 1, values).await? else { continue };
-        if record.part.topic == Topic::Rejected {
-            // A dead letter of a dead letter would go round for ever.
-            return Err(Failure::Store(format!(
-                "{} at {} is refused by weir_rejected: {refused}",
-                record.part, record.offset
-            )));
+        for part in records.chunks(shape(records.len() - 1)) {
+            let mut values = Vec::with_capacity(part.len() * table.1);
+            for record in part {
+                let decoded = columns(record.part.topic, batch.value(record), &mut values);
+                decoded.expect("it decoded when the chunk was made, and decoding is pure");
+            }
+            if let Some(error) = exec(connection, table, part.len(), values).await? {
+                refused.push((part, error));
+            }
         }
-        letters.push(Letter {
-            record: *record,
-            reason: "row_refused".to_owned(),
-            detail: refused.to_string(),
-        });
     }
     Ok(())
+}
+
+fn refusal(record: &Record, error: &ServerError) -> Result<Letter, Failure> {
+    if record.part.topic == Topic::Rejected {
+        // A dead letter of a dead letter would go round for ever.
+        let (part, offset) = (record.part, record.offset);
+        return Err(Failure::Store(format!("{part} at {offset} is refused by weir_rejected: {error}")));
+    }
+    Ok(Letter { record: *record, reason: "row_refused".to_owned(), detail: error.to_string() })
 }
 
 /// Runs one INSERT. `Some` when the server refused what is in the rows; then none of them is in.
@@ -247,6 +254,10 @@ mod tests {
         assert_eq!(&sizes[..5], &[2048, 2048, 512, 128, 128]);
         assert!(sizes.len() < 20);
         assert!(SHAPES[0] * REJECTED.1 < 65_535);
+        // A refused chunk is split evenly, down to single rows.
+        for rows in SHAPES.into_iter().filter(|s| *s > 1) {
+            assert!(rows % shape(rows - 1) == 0 && rows / shape(rows - 1) <= 8, "{rows}");
+        }
     }
 
     #[test]
