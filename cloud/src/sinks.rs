@@ -21,6 +21,7 @@ mod drive;
 mod elasticsearch;
 mod measures;
 mod mysql;
+mod reread;
 mod row;
 
 use std::future::Future;
@@ -31,8 +32,8 @@ use weir_shared::supervise::{Error, Stop};
 
 use crate::kafka::KafkaConfig;
 use config::SinksConfig;
-use consumer::Reread;
 use dead_letters::DeadLetters;
+use reread::Reread;
 
 /// Longest that making the tables of one store may take before it counts as away.
 const INIT_SECONDS_MAX: u64 = 30;

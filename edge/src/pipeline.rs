@@ -51,7 +51,7 @@ pub(crate) fn run(config: Config) -> Result<()> {
         recovered.topics = Some(wanted);
     }
     let (topics, cursor, session) = (recovered.topics, recovered.cursor.clone(), recovered.session);
-    let mut redelivery = Redelivery::new();
+    let mut redelivery = Redelivery::default();
     if let Some((session, _)) = session {
         redelivery.session(session);
         for head in &recovered.messages {

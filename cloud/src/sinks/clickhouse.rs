@@ -23,10 +23,11 @@ use weir_shared::supervise::{Error, Stop};
 
 use super::batch::{Batch, Part, Range};
 use super::config::ClickhouseConfig;
-use super::consumer::{Commit, Reread, Source};
+use super::consumer::{Commit, Source};
 use super::dead_letters::{DeadLetters, Letter};
 use super::drive::Store;
 use super::measures::{Receipts, Stored};
+use super::reread::Reread;
 use super::{Failure, SinkName};
 use blocks::{Block, encode};
 use fingerprint::fingerprint;

@@ -16,21 +16,19 @@ use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use rdkafka::{Offset, TopicPartitionList};
 use weir_shared::clock::Deadline;
 use weir_shared::supervise::Stop;
 
-use super::batch::{Batch, Part, Range, Topic};
+use super::batch::{Batch, Part, Topic};
 use super::config::Limits;
 use super::{Failure, SinkName};
 use crate::kafka::{ASK, KafkaConfig, native};
 
 /// How long an idle sink sleeps in one poll: bounds how late it hears the wish to stop.
-const IDLE_POLL: Duration = Duration::from_millis(100);
+pub(super) const IDLE_POLL: Duration = Duration::from_millis(100);
 /// Asking for the end of a partition's log.
 const WATERMARK: Duration = Duration::from_millis(500);
-/// Reading a planned range again.
-const REREAD: Duration = Duration::from_secs(60);
 
 /// Where a partition is: stored up to, and handed out up to.
 #[derive(Clone, Copy, Debug)]
@@ -327,54 +325,13 @@ pub(super) fn commit_list(commits: &[Commit]) -> Result<TopicPartitionList, Fail
     Ok(list)
 }
 
-/// Reads ranges of offsets again, outside of the group.
-pub(super) struct Reread {
-    config: ClientConfig,
-}
-
-impl Reread {
-    pub(super) fn new(kafka: &KafkaConfig, which: SinkName, slot: &str) -> Self {
-        // Never subscribes, so it is no member of this group; the name only shows who reads.
-        Self { config: kafka.consumer(&format!("{}-reread", which.group()), slot) }
-    }
-
-    /// All records of the range. Its last record was committed when the range was planned, so it comes.
-    pub(super) fn read(&self, range: Range, stop: &Stop) -> Result<Batch, Failure> {
-        let Range { part, start, end } = range;
-        let consumer: BaseConsumer = self.config.create().map_err(kafka)?;
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(part.topic.name(), part.partition, Offset::Offset(start)).map_err(kafka)?;
-        consumer.assign(&list).map_err(kafka)?;
-        let mut batch = Batch::default();
-        let deadline = Deadline::after(REREAD);
-        let mut next = start;
-        while next < end {
-            if deadline.passed() || stop.is_stopped() {
-                return Err(Failure::Kafka(format!("{part}: read {start}..{end} again only up to {next}")));
-            }
-            match consumer.poll(IDLE_POLL) {
-                Some(Ok(message)) => {
-                    next = message.offset() + 1;
-                    if next <= end {
-                        let timestamp = message.timestamp().to_millis().unwrap_or(0);
-                        batch.push(part, message.offset(), timestamp, message.payload().unwrap_or_default());
-                    }
-                }
-                Some(Err(error)) => triage(error)?,
-                None => {}
-            }
-        }
-        Ok(batch)
-    }
-}
-
 fn parts_of(list: &TopicPartitionList) -> Vec<Part> {
     let part = |topic: &str, partition| Topic::from_name(topic).map(|topic| Part { topic, partition });
     list.elements().iter().filter_map(|e| part(e.topic(), e.partition())).collect()
 }
 
 /// Whether librdkafka mends it by itself.
-fn triage(error: KafkaError) -> Result<(), Failure> {
+pub(super) fn triage(error: KafkaError) -> Result<(), Failure> {
     match error {
         error if is_fenced(&error) => Err(Failure::Fenced),
         KafkaError::MessageConsumptionFatal(code) => Err(Failure::Kafka(format!("fatal: {code}"))),
@@ -391,8 +348,9 @@ fn triage(error: KafkaError) -> Result<(), Failure> {
     }
 }
 
+/// What an error of the client means to the sink.
 #[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
-fn kafka(error: KafkaError) -> Failure {
+pub(super) fn kafka(error: KafkaError) -> Failure {
     if is_fenced(&error) { Failure::Fenced } else { Failure::Kafka(error.to_string()) }
 }
 

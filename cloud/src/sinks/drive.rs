@@ -7,6 +7,7 @@
 //! in its group and `/ready` says why; a lost place in the group means a new consumer. Fenced by another process with
 //! the same slot: it stays away for a minute.
 
+use std::future::Future;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
@@ -24,6 +25,8 @@ use crate::kafka::KafkaConfig;
 
 /// Between two looks at the lag, and two calls of [`Store::idle`].
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
+/// What is being written when the wish to stop comes may take this much longer.
+const LAST_WRITE: Duration = Duration::from_secs(8);
 /// How long a sink that was fenced stays away before it looks for its twin again.
 const FENCED_PAUSE: Duration = Duration::from_secs(60);
 
@@ -153,7 +156,7 @@ impl Member<'_> {
         let stop = self.place.stop;
         let waiting = self.source.waiting();
         if !waiting.is_empty() {
-            let from = self.runtime.block_on(store.positions(&self.source, &waiting, stop))?;
+            let from = self.runtime.block_on(in_time(stop, store.positions(&self.source, &waiting, stop)))?;
             self.source.start(&from)?;
             if !self.write_failed {
                 self.place.health.good(self.place.which.stage());
@@ -162,7 +165,7 @@ impl Member<'_> {
         if !batch.is_empty() {
             let begun = clock::instant();
             self.write_failed = true;
-            let stored = self.runtime.block_on(store.write(&self.source, batch, stop))?;
+            let stored = self.runtime.block_on(in_time(stop, store.write(&self.source, batch, stop)))?;
             self.write_failed = false;
             self.place.health.good(self.place.which.stage());
             for range in batch.ranges(|part| self.source.stored(part)) {
@@ -179,5 +182,18 @@ impl Member<'_> {
             self.runtime.block_on(store.idle(&self.source))?;
         }
         Ok(())
+    }
+}
+
+/// Lets `work` end, but not for longer than [`LAST_WRITE`] after the wish to stop. Giving up is safe at any point: the
+/// next owner asks the store what it has.
+async fn in_time<T>(stop: &Stop, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let too_late = async {
+        stop.wait().await;
+        tokio::time::sleep(LAST_WRITE).await;
+    };
+    tokio::select! {
+        done = work => done,
+        () = too_late => Err(Failure::Store("stopped before the store answered".to_owned())),
     }
 }

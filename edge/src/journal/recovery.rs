@@ -10,7 +10,7 @@
 use std::fs;
 
 use super::format::{BATCH_MAGIC, Batch, Cursor, FrameHead, Record, SEGMENT_HEADER};
-use super::redelivery::PACKETS;
+use super::redelivery::MESSAGES_MAX;
 use super::{Error, Segments};
 
 /// How things stood.
@@ -55,7 +55,7 @@ pub(crate) fn recover(segments: &Segments) -> Result<Recovered, Error> {
     found.read.push((newest, heads.len()));
     let mut end = newest;
     for &base in older.iter().rev() {
-        if end <= proven || heads.len() >= PACKETS {
+        if end <= proven || heads.len() >= MESSAGES_MAX {
             break;
         }
         let bytes = read_file(segments, base)?;

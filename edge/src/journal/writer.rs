@@ -15,7 +15,7 @@ use weir_shared::clock::Now;
 use weir_shared::record::StreamId;
 
 use super::format::{self, BATCH_HEADER, Cursor, FrameHead, Record, SEGMENT_HEADER};
-use super::redelivery::PACKETS;
+use super::redelivery::MESSAGES_MAX;
 use super::{Error, Recovered, Segments};
 
 /// Who opens the stream, and when.
@@ -200,13 +200,13 @@ impl Writer {
     }
 
     /// A segment goes when all of it is acknowledged by Kafka (as a durable cursor says), and nothing in it is needed
-    /// to recognise redeliveries: because it is proven, or because all packet identifiers were used since.
+    /// to recognise redeliveries: because it is proven, or because as many came since as are remembered.
     fn reclaim(&mut self) -> Result<(), Error> {
         for pair in self.segments.bases().windows(2) {
             let (base, end) = (pair[0], pair[1]);
             let later: usize =
                 self.messages_by_segment.iter().filter(|(b, _)| *b > base).map(|(_, n)| n).sum();
-            let sent_again = end > self.controls.proven && later < PACKETS;
+            let sent_again = end > self.controls.proven && later < MESSAGES_MAX;
             if end > self.controls.cursor.position || sent_again {
                 break;
             }
