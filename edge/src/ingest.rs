@@ -60,6 +60,12 @@ pub(crate) struct Ingest {
     numbers: Option<Numbers>,
     wiring: Wiring,
     receipts: Vec<Receipt>,
+    /// The connection of the last message, its receipt, and the last receipt before that connection.
+    connection: u64,
+    count: u64,
+    count_before: u64,
+    /// Whether this connection has sent again all that it will.
+    settled: bool,
     decoded: Vec<Decoded>,
     measures: Measures,
 }
@@ -87,6 +93,10 @@ impl Ingest {
             numbers,
             wiring,
             receipts: Vec::new(),
+            connection: 0,
+            count: 0,
+            count_before: 0,
+            settled: false,
             decoded: Vec::new(),
             measures: Measures::new(),
         }
@@ -115,12 +125,9 @@ impl Ingest {
                 self.redelivery.session(session);
                 self.writer.session(session, subscriptions, clock::now());
             }
-            Event::Proven(receipt) => {
-                self.redelivery.proven(receipt);
-                if let Some(position) = self.unproven.proven(receipt) {
-                    self.writer.proven(position, clock::now());
-                }
-            }
+            Event::Proven(receipt) => self.proven(receipt),
+            Event::Closed(receipt) if self.settled => self.proven(receipt),
+            Event::Closed(_) => {}
             Event::Topics(topics) => {
                 self.writer.topics(topics, clock::now());
                 self.numbers = Some(Numbers::new(topics));
@@ -137,6 +144,22 @@ impl Ingest {
         Ok(())
     }
 
+    fn proven(&mut self, receipt: u64) {
+        self.redelivery.proven(receipt);
+        if let Some(position) = self.unproven.proven(receipt) {
+            self.writer.proven(position, clock::now());
+        }
+    }
+
+    /// A source sends again in the order in which it sent, and first of all. So with the first message of a
+    /// connection that is not a redelivery, all that it did not send again by then is acknowledged.
+    fn settle(&mut self) {
+        if !self.settled {
+            self.settled = true;
+            self.proven(self.count_before);
+        }
+    }
+
     fn message(&mut self, message: Message) -> Result<(), Error> {
         let Message { receipt, again, session, topic, payload, arrived, memory } = message;
         self.measures.received.increment(1);
@@ -144,6 +167,10 @@ impl Ingest {
         if receipt.packet != 0 {
             self.receipts.push(receipt);
         }
+        if receipt.connection != self.connection {
+            (self.connection, self.count_before, self.settled) = (receipt.connection, self.count, false);
+        }
+        self.count = receipt.count;
         let digest = digest(&topic, &payload);
         if again && self.redelivery.stands(receipt.packet, digest, receipt.count) {
             self.measures.redelivered.increment(1);
@@ -154,6 +181,7 @@ impl Ingest {
         self.decoder.decode(&Input { topic: &topic, payload: &payload, arrived }, |d| decoded.push(d));
         self.append(&FrameHead { session, packet: receipt.packet, digest, arrived })?;
         if receipt.packet != 0 {
+            self.settle();
             self.redelivery.appended(receipt.packet, digest, receipt.count);
         }
         drop(memory);

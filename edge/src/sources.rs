@@ -51,6 +51,9 @@ pub(crate) enum Event {
     },
     /// All acknowledgements up to this receipt have reached the source.
     Proven(u64),
+    /// The acknowledgements of the last connection, up to this receipt, have reached the source; what earlier
+    /// connections left open may still be sent again.
+    Closed(u64),
     /// Kafka has this many partitions for each kind of record.
     Topics([u32; 2]),
     /// Kafka has acknowledged this much.

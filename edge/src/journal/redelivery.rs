@@ -63,7 +63,7 @@ impl Redelivery {
     fn note(&mut self, key: u64, receipt: u64) {
         self.receipts.insert(key, receipt);
         self.order.push_back((key, receipt));
-        if self.order.len() > MESSAGES_MAX {
+        while self.receipts.len() > MESSAGES_MAX {
             self.forget_first();
         }
     }

@@ -7,13 +7,13 @@
 //! session, or one with other subscriptions.
 //! On failure: reconnects with jittered backoff for ever; `/ready` says why it is not subscribed.
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+mod link;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use rumqttc::{
-    AsyncClient, Event as Mqtt, EventLoop, MqttOptions, Outgoing, Packet, Publish, QoS, SubAck,
+    AsyncClient, Event as Mqtt, MqttOptions, NetworkOptions, Outgoing, Packet, Publish, QoS, SubAck,
     SubscribeFilter, SubscribeReasonCode,
 };
 use tokio::sync::{Semaphore, watch};
@@ -23,11 +23,18 @@ use weir_shared::clock;
 use weir_shared::supervise::{Error, Stop};
 
 use super::{Event, Message, Receipt};
+use crate::journal::redelivery;
+use link::Link;
 
 /// Name under which this source complains.
 const WHO: &str = "mqtt";
-/// More acknowledgements than there are packet identifiers can never wait.
-const REQUESTS_MAX: usize = 70_000;
+/// Room for our own requests: a subscription per connection.
+const REQUESTS_MAX: usize = 16;
+/// Messages of one connection whose acknowledgement is not proven: with more, the connection is ended in order, which
+/// is a proof too. The journal remembers twice as many.
+const UNPROVEN_MAX: u64 = redelivery::MESSAGES_MAX as u64 / 2;
+/// How long the end in order may take.
+const GOODBYE: Duration = Duration::from_secs(5);
 /// Memory is counted in units of this, as a semaphore counts to 2²⁹ only on 32-bit machines.
 const MEMORY_UNIT_BYTES: usize = 64;
 
@@ -66,146 +73,136 @@ pub(crate) struct Wiring {
     pub ready: Health,
 }
 
-/// Runs until told to stop.
+/// Runs until told to stop, and then ends the connection in order.
 pub(crate) fn run(config: &MqttConfig, wiring: Wiring, stop: &Stop) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        tokio::select! {
-            result = serve(config, wiring) => result,
-            () = stop.wait() => Ok(()),
-        }
-    })
+    runtime.block_on(serve(config, wiring, stop))
 }
 
-async fn serve(config: &MqttConfig, mut wiring: Wiring) -> Result<(), Error> {
+async fn serve(config: &MqttConfig, mut wiring: Wiring, stop: &Stop) -> Result<(), Error> {
     wiring.ready.bad(WHO, "waits for Kafka to say how many partitions there are; or set kafka.partitions");
-    wiring.open.wait_for(|open| *open).await?;
-    wiring.ready.bad(WHO, "not connected yet");
-    let mut options = MqttOptions::new(&config.client_id, &config.host, config.port);
-    options.set_clean_session(false);
-    options.set_manual_acks(true);
-    options.set_keep_alive(config.keep_alive);
-    options.set_max_packet_size(config.packet_bytes_max, config.packet_bytes_max);
-    if config.login != Default::default() {
-        options.set_credentials(&config.login.0, &config.login.1);
-    }
-    let (client, mut network) = AsyncClient::new(options, REQUESTS_MAX);
-    let mut sockets = rumqttc::NetworkOptions::new();
-    sockets.set_tcp_nodelay(true);
-    network.set_network_options(sockets);
-    let state = State::default();
-    let durable = wiring.durable.clone();
-    let mut receiver = Receiver::new(config, wiring, client.clone(), network, &state)?;
     tokio::select! {
-        result = receiver.receive() => result,
-        result = acknowledge(&durable, &client, &state) => result,
+        open = wiring.open.wait_for(|open| *open) => drop(open?),
+        () = stop.wait() => return Ok(()),
     }
-}
-
-/// What receiving and acknowledging share; both run on one thread.
-#[derive(Default)]
-struct State {
-    connection: Cell<u64>,
-    /// Receipts of acknowledgements that were handed over and are not written yet.
-    unwritten: RefCell<VecDeque<u64>>,
-}
-
-async fn acknowledge(
-    durable: &flume::Receiver<Vec<Receipt>>,
-    client: &AsyncClient,
-    state: &State,
-) -> Result<(), Error> {
-    let mut publish = Publish::new("", QoS::AtLeastOnce, "");
-    while let Ok(receipts) = durable.recv_async().await {
-        for receipt in receipts {
-            if receipt.connection == state.connection.get() {
-                publish.pkid = receipt.packet;
-                client.try_ack(&publish).map_err(|e| format!("acknowledgements piled up: {e}"))?;
-                state.unwritten.borrow_mut().push_back(receipt.count);
-            }
-        }
+    wiring.ready.bad(WHO, "not connected yet");
+    let mut receiver = Receiver::new(config, wiring);
+    tokio::select! {
+        result = receiver.receive() => return result,
+        () = stop.wait() => {}
     }
-    // The ingest stage ended and says itself why.
-    std::future::pending().await
+    if receiver.link.is_connected() { receiver.goodbye().await } else { Ok(()) }
 }
 
 struct Receiver<'a> {
     config: &'a MqttConfig,
     wiring: Wiring,
     client: AsyncClient,
-    network: EventLoop,
-    state: &'a State,
+    link: Link,
     memory: Arc<Semaphore>,
     /// Its id, and the hash of what is subscribed in it.
     session: Option<(u64, u64)>,
     /// The hash of what is to be subscribed.
     subscriptions: u64,
-    /// Messages received.
-    count: u64,
-    /// Receipt of the last acknowledgement written.
-    written: u64,
-    /// What `written` was when the last ping went out.
-    pinged: Option<u64>,
     backoff: Backoff,
 }
 
+/// What the source turns to next.
+enum Next {
+    /// The network.
+    Event(Result<Mqtt, String>),
+    /// What the ingest stage gave back.
+    Durable(Vec<Receipt>),
+    /// Nobody takes messages any more.
+    IngestEnded,
+}
+
 impl<'a> Receiver<'a> {
-    fn new(
-        config: &'a MqttConfig,
-        wiring: Wiring,
-        client: AsyncClient,
-        network: EventLoop,
-        state: &'a State,
-    ) -> Result<Self, Error> {
-        let memory = Arc::new(Semaphore::new(config.memory_bytes_max / MEMORY_UNIT_BYTES));
-        let subscriptions = xxhash_rust::xxh3::xxh3_64(config.topics.join("\n").as_bytes());
-        let session = wiring.session;
-        Ok(Self {
+    fn new(config: &'a MqttConfig, wiring: Wiring) -> Self {
+        let mut options = MqttOptions::new(&config.client_id, &config.host, config.port);
+        options.set_clean_session(false);
+        options.set_manual_acks(true);
+        options.set_keep_alive(config.keep_alive);
+        options.set_max_packet_size(config.packet_bytes_max, config.packet_bytes_max);
+        if config.login != Default::default() {
+            options.set_credentials(&config.login.0, &config.login.1);
+        }
+        let (client, mut network) = AsyncClient::new(options, REQUESTS_MAX);
+        let mut sockets = NetworkOptions::new();
+        sockets.set_tcp_nodelay(true);
+        network.set_network_options(sockets);
+        Self {
             config,
-            wiring,
             client,
-            network,
-            state,
-            memory,
-            session,
-            subscriptions,
-            count: 0,
-            written: 0,
-            pinged: None,
+            link: Link::new(network),
+            memory: Arc::new(Semaphore::new(config.memory_bytes_max / MEMORY_UNIT_BYTES)),
+            session: wiring.session,
+            subscriptions: xxhash_rust::xxh3::xxh3_64(config.topics.join("\n").as_bytes()),
+            wiring,
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(10)),
-        })
+        }
     }
 
     async fn receive(&mut self) -> Result<(), Error> {
         loop {
-            let lost = match self.network.poll().await {
-                Ok(event) => self.handle(event).await?,
-                Err(error) => Err(error.to_string()),
+            let done = match self.next().await {
+                Next::Event(Ok(event)) => self.handle(event).await?,
+                Next::Event(Err(error)) => Err(error),
+                Next::Durable(receipts) => self.link.acknowledge(receipts).await,
+                Next::IngestEnded => return Err("the ingest stage has ended".into()),
             };
-            if let Err(why) = lost {
+            if let Err(why) = done {
                 self.disconnected(&why).await?;
             }
         }
     }
 
-    async fn disconnected(&mut self, why: &str) -> Result<(), Error> {
-        self.network.clean();
-        // Packets that were read together with the failure came on the old connection: they count, but the next
-        // connection must not acknowledge them, as it may have given their identifiers to other messages.
-        for event in std::mem::take(&mut self.network.state.events) {
-            if let Mqtt::Incoming(Packet::Publish(publish)) = event {
-                self.message(publish).await?;
-            }
+    /// Acknowledgements go first: the client library would write one for every ten packets that it reads, and
+    /// Mosquitto then sends without limit.
+    async fn next(&mut self) -> Next {
+        if !self.link.is_connected() {
+            return Next::Event(self.link.poll().await);
         }
-        self.state.connection.set(self.state.connection.get() + 1);
-        self.state.unwritten.borrow_mut().clear();
-        self.pinged = None;
+        tokio::select! {
+            biased;
+            receipts = self.wiring.durable.recv_async() => receipts.map_or(Next::IngestEnded, Next::Durable),
+            event = self.link.poll() => Next::Event(event),
+        }
+    }
+
+    async fn disconnected(&mut self, why: &str) -> Result<(), Error> {
+        self.forget_connection().await?;
         let wait = self.backoff.wait();
         let broker = format!("{}:{}", self.config.host, self.config.port);
         tracing::warn!(broker, why, wait_ms = wait.as_millis(), "mqtt: not connected, will try again");
         self.wiring.ready.bad(WHO, format!("not connected to {broker}: {why}"));
         tokio::time::sleep(wait).await;
         Ok(())
+    }
+
+    /// Packets that were read together with the end came on the old connection: they count, and are not acknowledged.
+    async fn forget_connection(&mut self) -> Result<(), Error> {
+        for publish in self.link.forget() {
+            self.message(publish).await?;
+        }
+        self.link.next_connection();
+        Ok(())
+    }
+
+    /// Ends the connection in order.
+    async fn goodbye(&mut self) -> Result<(), Error> {
+        let mut kept = Vec::new();
+        let closing = self.link.close(&self.wiring.durable, |publish| kept.push(publish));
+        let closed = tokio::time::timeout(GOODBYE, closing).await;
+        for publish in kept {
+            self.message(publish).await?;
+        }
+        match closed {
+            Ok(Ok(receipt)) => self.send(Event::Closed(receipt)).await?,
+            Ok(Err(why)) => tracing::warn!(why, "mqtt: the connection did not end in order"),
+            Err(_) => tracing::warn!("mqtt: the connection did not end in order within {GOODBYE:?}"),
+        }
+        self.forget_connection().await
     }
 
     fn ready(&mut self) {
@@ -216,20 +213,21 @@ impl<'a> Receiver<'a> {
     /// The inner error asks for a new connection, the outer one ends the process.
     async fn handle(&mut self, event: Mqtt) -> Result<Result<(), String>, Error> {
         match event {
-            Mqtt::Incoming(Packet::Publish(publish)) => self.message(publish).await?,
+            Mqtt::Incoming(Packet::Publish(publish)) => {
+                self.message(publish).await?;
+                if self.link.unproven() > UNPROVEN_MAX {
+                    tracing::info!("mqtt: connecting anew, to be sure of the acknowledgements");
+                    self.goodbye().await?;
+                }
+            }
             Mqtt::Incoming(Packet::ConnAck(ack)) => return self.connected(ack.session_present).await,
             Mqtt::Incoming(Packet::SubAck(ack)) => return self.subscribed(&ack).await,
             Mqtt::Incoming(Packet::PingResp) => {
-                if let Some(receipt) = self.pinged.take() {
+                if let Some(receipt) = self.link.answered() {
                     self.send(Event::Proven(receipt)).await?;
                 }
             }
-            Mqtt::Outgoing(Outgoing::PubAck(_)) => {
-                if let Some(receipt) = self.state.unwritten.borrow_mut().pop_front() {
-                    self.written = receipt;
-                }
-            }
-            Mqtt::Outgoing(Outgoing::PingReq) => self.pinged = Some(self.written),
+            Mqtt::Outgoing(Outgoing::PingReq) => self.link.pinged(),
             Mqtt::Incoming(_) | Mqtt::Outgoing(_) => {}
         }
         Ok(Ok(()))
@@ -238,8 +236,7 @@ impl<'a> Receiver<'a> {
     async fn connected(&mut self, resumed: bool) -> Result<Result<(), String>, Error> {
         metrics::counter!("weir_edge_mqtt_connections_total").increment(1);
         tracing::info!(resumed, client_id = self.config.client_id, "mqtt: connected");
-        // What was written on earlier connections either arrived or comes again before the broker answers a ping.
-        self.written = self.count;
+        self.link.connected();
         match self.session {
             Some((_, subscriptions)) if resumed && subscriptions == self.subscriptions => {
                 self.ready();
@@ -278,9 +275,7 @@ impl<'a> Receiver<'a> {
         let units = bytes.div_ceil(MEMORY_UNIT_BYTES).min(self.config.memory_bytes_max / MEMORY_UNIT_BYTES);
         let units = u32::try_from(units)?;
         let memory = Arc::clone(&self.memory).acquire_many_owned(units).await?;
-        self.count += 1;
-        let receipt =
-            Receipt { connection: self.state.connection.get(), packet: publish.pkid, count: self.count };
+        let receipt = self.link.receipt(&publish);
         let message = Message {
             receipt,
             again: publish.dup,
@@ -290,7 +285,9 @@ impl<'a> Receiver<'a> {
             arrived: clock::now(),
             memory: Some(memory),
         };
-        self.send(Event::Message(message)).await
+        self.send(Event::Message(message)).await?;
+        self.link.handed_on(receipt);
+        Ok(())
     }
 
     async fn send(&self, event: Event) -> Result<(), Error> {
