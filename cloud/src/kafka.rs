@@ -114,9 +114,9 @@ impl KafkaConfig {
         self.prefer(
             &mut config,
             &[
-                ("queued.max.messages.kbytes", "65536"),
+                ("queued.max.messages.kbytes", "16384"),
                 ("fetch.queue.backoff.ms", "5"),
-                ("fetch.wait.max.ms", "50"),
+                ("fetch.wait.max.ms", "10"),
             ],
         );
         config

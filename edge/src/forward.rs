@@ -37,6 +37,9 @@ use refusals::Refusals;
 const WHO: &str = "kafka";
 /// How long a stop waits for what is in flight.
 const DRAIN: Duration = Duration::from_secs(3);
+/// Between two looks at librdkafka's reports while records are in flight. (Its own poll counts in whole milliseconds and
+/// spins through the rest.)
+const REPORTS: Duration = Duration::from_millis(1);
 /// The longest wait for news when nothing is in flight: bounds how long a stop goes unnoticed.
 const IDLE: Duration = Duration::from_millis(100);
 
@@ -136,19 +139,18 @@ impl Forwarder {
         let mut cursor_due = clock::instant() + self.config.cursor;
         while !stop.is_stopped() {
             let sent = self.send(&producer, &mut reader, &mut progress)?;
-            if progress.in_flight() > 0 {
-                producer.poll(Duration::from_millis(1));
-                self.acknowledge(&producer, &mut progress)?;
-            } else if !sent
-                && self.wiring.wake.recv_timeout(IDLE) == Err(flume::RecvTimeoutError::Disconnected)
-            {
+            producer.poll();
+            self.acknowledge(&producer, &mut progress)?;
+            let wait = if progress.in_flight() > 0 { REPORTS } else { IDLE };
+            if !sent && self.wiring.wake.recv_timeout(wait) == Err(flume::RecvTimeoutError::Disconnected) {
                 return Ok(());
             }
             self.note_cursor(&mut progress, &mut cursor_due)?;
         }
         let deadline = Deadline::after(DRAIN);
         while progress.in_flight() > 0 && !deadline.passed() {
-            producer.poll(Duration::from_millis(1));
+            std::thread::sleep(REPORTS);
+            producer.poll();
             self.acknowledge(&producer, &mut progress)?;
         }
         self.note_cursor(&mut progress, &mut clock::instant())

@@ -147,7 +147,8 @@ impl Producer {
                     if !deadline.passed() =>
                 {
                     record = back;
-                    self.poll(Duration::from_millis(1));
+                    std::thread::sleep(Duration::from_millis(1));
+                    self.poll();
                 }
                 Err((error, _)) => {
                     return Err(Trouble::retry(format!("kafka does not take records: {error}")));
@@ -156,9 +157,9 @@ impl Producer {
         }
     }
 
-    /// Lets librdkafka report for this long.
-    pub(super) fn poll(&self, wait: Duration) {
-        self.client.poll(wait);
+    /// Lets librdkafka report what it knows.
+    pub(super) fn poll(&self) {
+        self.client.poll(Duration::ZERO);
     }
 
     /// What became known since this was last asked, in the order of the reports.
