@@ -6,18 +6,17 @@
 use std::time::Duration;
 
 use weir_shared::admin::{Admin, Health, serve};
+use weir_shared::pulse::Pulse;
 use weir_shared::supervise::{Error, Supervisor};
 
 use crate::config::Config;
-use crate::process::{self, Pulse};
+use crate::process;
 use crate::sinks::{self, SinkName};
 
 /// A graceful stop takes no longer.
 const STOP: Duration = Duration::from_secs(10);
 /// A cycle that takes longer than this is stuck.
 const CYCLE_MAX: Duration = Duration::from_secs(60);
-/// How often the pulse is felt.
-const FELT: Duration = Duration::from_secs(1);
 
 /// What this process does.
 #[derive(Clone, Debug)]
@@ -64,17 +63,7 @@ pub(crate) fn run(config: Config, roles: &Roles) -> Result<(), Error> {
         let (kafka, slot, ready, felt) = (kafka.clone(), slot.clone(), ready.clone(), pulse.clone());
         supervisor
             .spawn("process", move |stop| process::run(&process, &kafka, &slot, &ready, &pulse, &stop))?;
-        supervisor.spawn("pulse", move |stop| {
-            while !stop.wait_for(FELT) {
-                match felt.working_for() {
-                    stuck if stuck > CYCLE_MAX => {
-                        live.bad("process", format!("a cycle has taken {} s", stuck.as_secs()));
-                    }
-                    _ => live.good("process"),
-                }
-            }
-            Ok(())
-        })?;
+        supervisor.spawn("pulse", move |stop| felt.watch("process", CYCLE_MAX, &live, &stop))?;
     }
     for name in roles.sinks.iter().copied() {
         let (kafka, slot, ready, sinks) = (kafka.clone(), slot.clone(), ready.clone(), sinks.clone());

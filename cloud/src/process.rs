@@ -27,6 +27,7 @@ use std::time::Duration;
 use weir_shared::admin::Health;
 use weir_shared::backoff::Backoff;
 use weir_shared::config::Section;
+use weir_shared::pulse::Pulse;
 use weir_shared::supervise::{Error, Stop};
 use weir_shared::wire;
 
@@ -34,7 +35,6 @@ use crate::kafka::KafkaConfig;
 use join::{DimensionConfig, Dimensions};
 use measures::Measures;
 use worker::Worker;
-pub(crate) use worker::pulse::Pulse;
 
 /// Who speaks in `/live` and `/ready`.
 const WHO: &str = "process";

@@ -29,7 +29,7 @@ CREATE TABLE IF NOT EXISTS weir_readings (
 ) ENGINE = MergeTree
 PARTITION BY toYYYYMM(time)
 ORDER BY (device, time)
-SETTINGS non_replicated_deduplication_window = 1000, fsync_after_insert = 1, fsync_part_directory = 1;
+SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1;
 
 -- One row per dead letter. stream and number are NULL when the record was too broken to have them.
 -- origin is the Kafka topic in which it stood, source_topic the one at its source (MQTT); raw may be cut short.
@@ -55,4 +55,4 @@ CREATE TABLE IF NOT EXISTS weir_rejected (
 ) ENGINE = MergeTree
 PARTITION BY toYYYYMM(received)
 ORDER BY (stage, reason, received)
-SETTINGS non_replicated_deduplication_window = 1000, fsync_after_insert = 1, fsync_part_directory = 1;
+SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use flume::{Receiver, RecvTimeoutError, Sender};
 use tokio::sync::watch;
 use weir_shared::clock::{self, Deadline};
+use weir_shared::pulse::Pulse;
 use weir_shared::supervise::Error;
 use weir_shared::wire;
 use xxhash_rust::xxh3::Xxh3;
@@ -47,6 +48,8 @@ pub(crate) struct Wiring {
     pub wake: Sender<()>,
     /// To the source: readings can be numbered.
     pub open: watch::Sender<bool>,
+    /// Beats with the commits.
+    pub pulse: Pulse,
 }
 
 /// Decodes, journals and acknowledges.
@@ -210,7 +213,9 @@ impl Ingest {
 
     fn commit(&mut self) -> Result<(), Error> {
         let begun = clock::instant();
+        self.wiring.pulse.working();
         self.writer.commit()?;
+        self.wiring.pulse.idle();
         if let Some(last) = self.receipts.last() {
             self.unproven.committed(last.count, self.writer.position());
         }

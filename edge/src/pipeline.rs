@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use weir_shared::admin::{self, Admin, Health};
 use weir_shared::clock;
 use weir_shared::metrics;
+use weir_shared::pulse::Pulse;
 use weir_shared::record::StreamId;
 use weir_shared::supervise::Supervisor;
 
@@ -25,6 +26,8 @@ use crate::sources::mqtt;
 
 /// Events on their way to the ingest stage; bytes are bounded by `journal.memory_bytes_max`.
 const EVENTS_MAX: usize = 16_384;
+/// A commit that takes longer is stuck: the disk does not answer.
+const COMMIT_MAX: Duration = Duration::from_secs(60);
 /// How long a stop may take.
 const STOP: Duration = Duration::from_secs(10);
 
@@ -75,12 +78,14 @@ pub(crate) fn run(config: Config) -> Result<()> {
         ready: admin.ready.clone(),
     };
     let forwarder = Forwarder::new(config.kafka, forwarding, writer.stream(), topics, cursor);
-    let ingesting = ingest::Wiring { events: taken, receipts, wake, open };
+    let (pulse, live) = (Pulse::default(), admin.live.clone());
+    let ingesting = ingest::Wiring { events: taken, receipts, wake, open, pulse: pulse.clone() };
     let ingest = Ingest::new(config.ingest, config.decoder, writer, redelivery, segments, ingesting);
     let source = mqtt::Wiring { events, durable, session, open: opened, ready: admin.ready.clone() };
 
     let mut supervisor = Supervisor::new();
     supervisor.spawn("admin", move |stop| admin::serve(config.admin, admin, &stop))?;
+    supervisor.spawn("pulse", move |stop| pulse.watch("journal", COMMIT_MAX, &live, &stop))?;
     supervisor.spawn("ingest", move |_| ingest.run())?;
     supervisor.spawn("forward", move |stop| forwarder.run(&stop))?;
     supervisor.spawn("mqtt", move |stop| mqtt::run(&config.mqtt, source, &stop))?;

@@ -31,6 +31,12 @@ impl Health {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(who);
     }
 
+    /// Whether nobody complains.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     fn answer(&self) -> (StatusCode, String) {
         let reasons = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if reasons.is_empty() {

@@ -1,7 +1,7 @@
 //! What `weir-edge` and `weir-cloud` both stand on.
 //!
 //! The flow, in the order of the modules: a [`record`] is one reading with its identity; [`wire`] is how it looks
-//! in Kafka. [`config`] is read first, then [`log`], [`metrics`] and [`admin`] show what happens, and
+//! in Kafka. [`config`] is read first, then [`log`], [`metrics`], [`pulse`] and [`admin`] show what happens, and
 //! [`supervise`] runs every thread. [`clock`] and [`backoff`] are the only places that know of time.
 //!
 //! `record`, `wire` and `config` are pure: no clock, no network, no threads.
@@ -15,4 +15,5 @@ pub mod clock;
 pub mod config;
 pub mod log;
 pub mod metrics;
+pub mod pulse;
 pub mod supervise;

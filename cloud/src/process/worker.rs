@@ -7,7 +7,6 @@
 
 pub(super) mod check;
 mod collect;
-pub(super) mod pulse;
 
 use std::time::{Duration, Instant};
 
@@ -19,6 +18,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use weir_shared::admin::Health;
 use weir_shared::backoff::Backoff;
 use weir_shared::clock::{self, Deadline};
+use weir_shared::pulse::Pulse;
 use weir_shared::supervise::Stop;
 
 use super::assignment::{Partition, Partitions, Place, Rebalances, list};
@@ -30,7 +30,6 @@ use super::state::{mark_key, mark_value};
 use super::transaction::{self, Deliveries, Failure, Transaction, classify};
 use super::{Ended, Input, ProcessConfig, WHO};
 use crate::kafka::{ASK, KafkaConfig, native};
-use pulse::Pulse;
 
 /// How often lag and sizes are shown.
 const SHOWN: Duration = Duration::from_secs(1);

@@ -74,7 +74,10 @@ impl Store for Clickhouse {
                 Failure::Store(format!("{part}: {text:?} committed at {start} is no plan of this version"))
             })?;
             match plan {
-                None => positions.push((part, start)),
+                None => {
+                    self.check_start(part, start).await?;
+                    positions.push((part, start));
+                }
                 Some(plan) => {
                     self.mend(source, &plan, stop).await?;
                     positions.push((part, plan.range.end));
@@ -108,6 +111,19 @@ impl Store for Clickhouse {
 }
 
 impl Clickhouse {
+    /// Offsets that the group has not reached yet and that stand in the table were lost by the group, or belong to
+    /// another topic of the same name: going on would double rows.
+    async fn check_start(&self, part: Part, start: i64) -> Result<(), Failure> {
+        let Some(highest) = self.server.beyond(part, start).await? else { return Ok(()) };
+        let group = SinkName::Clickhouse.group();
+        Err(Failure::Store(format!(
+            "{part}: the group {group} is to begin at {start}, but rows up to {highest} stand in the table. If the group \
+             lost its offsets, set this one to {}; if the topic was made anew, rename the old tables and run \
+             `weir-cloud init`",
+            highest + 1
+        )))
+    }
+
     /// Sends a block as planned.
     async fn send(&self, plan: &Plan, block: Block) -> Result<(), Failure> {
         let token = plan.token(SinkName::Clickhouse.group(), block.month);

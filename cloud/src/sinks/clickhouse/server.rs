@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use clickhouse::Client;
 
-use super::super::batch::{Range, Topic};
+use super::super::batch::{Part, Range, Topic};
 use super::super::config::ClickhouseConfig;
 use super::super::{Failure, root_cause};
 use super::columns::{columns, table};
@@ -147,6 +147,18 @@ impl Server {
     pub(super) async fn kill(&self, prefix: &str) -> Result<(), Failure> {
         let statement = format!("KILL QUERY WHERE startsWith(query_id, {}) SYNC", quoted(prefix));
         answer(self.questions.query(&statement).execute()).await
+    }
+
+    /// The highest offset from `start` on that stands in the table.
+    pub(super) async fn beyond(&self, part: Part, start: i64) -> Result<Option<i64>, Failure> {
+        let ask = format!(
+            "SELECT _weir_offset FROM {} WHERE _weir_topic = {} AND _weir_partition = {} AND _weir_offset >= {start} \
+             ORDER BY _weir_offset DESC LIMIT 1",
+            table(part.topic),
+            quoted(part.topic.name()),
+            part.partition
+        );
+        answer(self.questions.query(&ask).fetch_optional::<i64>()).await
     }
 
     /// The offsets of a range that stand in the table.

@@ -60,7 +60,7 @@ fn unfit(table: &str, engine: &str, full: &str) -> Option<String> {
             (window.unwrap_or(0) == 0).then(|| {
                 format!(
                     "table {table} deduplicates nothing: ALTER TABLE {table} MODIFY SETTING \
-                     non_replicated_deduplication_window = 1000"
+                     non_replicated_deduplication_window = 10000"
                 )
             })
         }
