@@ -10,7 +10,7 @@ use std::time::Duration;
 use weir_shared::config::{self, Problems, Section};
 
 use crate::decode::{Decoder, Mapping};
-use crate::forward::KafkaConfig;
+use crate::forward::{self, KafkaConfig};
 use crate::ingest::IngestConfig;
 use crate::sources::mqtt::MqttConfig;
 
@@ -114,8 +114,16 @@ fn kafka_config(s: &Section<'_>, edge: String) -> KafkaConfig {
     if options.iter().any(|o| !o.contains('=')) {
         s.problem("options", "each must be \"name=value\"");
     }
+    let options: Vec<(String, String)> = options
+        .iter()
+        .filter_map(|o| o.split_once('='))
+        .map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()))
+        .collect();
+    for (name, _) in options.iter().filter(|(name, _)| forward::PINNED.contains(&name.as_str())) {
+        s.problem("options", &format!("{name:?} is set by weir-edge itself"));
+    }
     let compressions = ["none", "gzip", "lz4", "snappy"];
-    KafkaConfig {
+    let config = KafkaConfig {
         edge,
         brokers: s.required("brokers", "host:port of one broker or more"),
         partitions: u32::try_from(s.integer("partitions", 0..=100_000)).unwrap_or(0),
@@ -124,12 +132,13 @@ fn kafka_config(s: &Section<'_>, edge: String) -> KafkaConfig {
         in_flight_records_max: size(s, "in_flight_records_max", 1..=1_000_000),
         record_bytes_max: size(s, "record_bytes_max", 1024..=64 << 20),
         cursor: s.millis("cursor_ms", 10..=60_000),
-        options: options
-            .iter()
-            .filter_map(|o| o.split_once('='))
-            .map(|(k, v)| (k.into(), v.into()))
-            .collect(),
+        options,
+    };
+    // Only librdkafka knows its options: ask it, without opening anything.
+    if let Err(error) = config.client().create_native_config() {
+        s.problem("options", &error.to_string());
     }
+    config
 }
 
 fn size(s: &Section<'_>, key: &str, range: std::ops::RangeInclusive<u64>) -> usize {
@@ -161,6 +170,16 @@ mod tests {
             "6 problems in e.toml",
         ] {
             assert!(shown.contains(wanted), "{wanted}\n{shown}");
+        }
+    }
+
+    #[test]
+    fn options_may_not_undo_a_guarantee_and_must_exist() {
+        let text = |options| format!("name = 'gw'\n[kafka]\noptions = {options}\n");
+        assert!(check("e", &text("['socket.timeout.ms=5000']")).is_ok());
+        for options in ["['acks=0']", "['enable.idempotence=false']", "['bogus.option=1']"] {
+            let shown = check("e", &text(options)).unwrap_err().to_string();
+            assert!(shown.starts_with("e:3:11: kafka.options: "), "{shown}");
         }
     }
 }

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use flume::{Receiver, Sender};
+use rdkafka::config::ClientConfig;
 use weir_shared::admin::Health;
 use weir_shared::backoff::Backoff;
 use weir_shared::clock::{self, Deadline};
@@ -35,6 +36,29 @@ use refusals::Refusals;
 
 /// Name under which this stage complains.
 const WHO: &str = "kafka";
+/// Options that `kafka.options` may not change: the guarantees stand on them, or they have keys of their own.
+pub(crate) const PINNED: [&str; 16] = [
+    "bootstrap.servers",
+    "metadata.broker.list",
+    "client.id",
+    "acks",
+    "request.required.acks",
+    "enable.idempotence",
+    "enable.gapless.guarantee",
+    "transactional.id",
+    "message.timeout.ms",
+    "delivery.timeout.ms",
+    "message.send.max.retries",
+    "retries",
+    "message.max.bytes",
+    "linger.ms",
+    "compression.codec",
+    "compression.type",
+];
+/// Bytes that librdkafka may hold: an edge has little memory.
+const QUEUE_KBYTES: &str = "16384";
+/// Without an acknowledgement for this long, while records wait for one, Kafka counts as away.
+const SILENCE: Duration = Duration::from_secs(5);
 /// How long a stop waits for what is in flight.
 const DRAIN: Duration = Duration::from_secs(3);
 /// Between two looks at librdkafka's reports while records are in flight. (Its own poll counts in whole milliseconds and
@@ -66,6 +90,31 @@ pub(crate) struct KafkaConfig {
     pub options: Vec<(String, String)>,
 }
 
+impl KafkaConfig {
+    /// The settings of a producer. `options` may add to them, but nothing of [`PINNED`]: the configuration's check
+    /// sees to that.
+    pub(crate) fn client(&self) -> ClientConfig {
+        let mut client = ClientConfig::new();
+        client
+            .set("bootstrap.servers", &self.brokers)
+            .set("client.id", format!("weir-edge-{}", self.edge))
+            .set("enable.idempotence", "true")
+            .set("enable.gapless.guarantee", "true")
+            .set("acks", "all")
+            .set("message.timeout.ms", "0")
+            .set("message.max.bytes", (self.record_bytes_max + 4096).to_string())
+            .set("linger.ms", self.linger_ms.to_string())
+            .set("compression.codec", self.compression)
+            .set("queue.buffering.max.kbytes", QUEUE_KBYTES)
+            .set("socket.keepalive.enable", "true")
+            .set("reconnect.backoff.max.ms", "5000");
+        for (name, value) in &self.options {
+            client.set(name, value);
+        }
+        client
+    }
+}
+
 /// What the stage is connected to.
 pub(crate) struct Wiring {
     /// To the ingest stage.
@@ -88,6 +137,8 @@ pub(crate) struct Forwarder {
     topics: Option<[u32; 2]>,
     cursor: Cursor,
     refusals: Refusals,
+    /// When Kafka last acknowledged something, or had nothing to acknowledge.
+    heard: Instant,
     measures: Measures,
 }
 
@@ -100,8 +151,8 @@ impl Forwarder {
         topics: Option<[u32; 2]>,
         cursor: Cursor,
     ) -> Self {
-        let refusals = Refusals::default();
-        Self { config, wiring, stream, topics, cursor, refusals, measures: Measures::new() }
+        let (refusals, heard) = (Refusals::default(), clock::instant());
+        Self { config, wiring, stream, topics, cursor, refusals, heard, measures: Measures::new() }
     }
 
     /// Runs until told to stop.
@@ -145,6 +196,7 @@ impl Forwarder {
             if !sent && self.wiring.wake.recv_timeout(wait) == Err(flume::RecvTimeoutError::Disconnected) {
                 return Ok(());
             }
+            self.note_silence(&progress);
             self.note_cursor(&mut progress, &mut cursor_due)?;
         }
         let deadline = Deadline::after(DRAIN);
@@ -224,6 +276,10 @@ impl Forwarder {
         for delivery in producer.deliveries() {
             match delivery.result {
                 Ok(()) => {
+                    if self.heard.elapsed() >= SILENCE {
+                        self.wiring.ready.good(WHO);
+                    }
+                    self.heard = clock::instant();
                     if let Some((stream, place)) = progress.acknowledged(delivery.ticket) {
                         self.measures.forwarded(place.kind, stream == self.stream);
                     }
@@ -237,6 +293,17 @@ impl Forwarder {
             }
         }
         Ok(())
+    }
+
+    /// librdkafka goes on trying by itself; people must hear of it.
+    fn note_silence(&mut self, progress: &Progress) {
+        if progress.in_flight() == 0 {
+            self.heard = clock::instant();
+        } else if self.heard.elapsed() >= SILENCE {
+            let seconds = self.heard.elapsed().as_secs();
+            let records = progress.in_flight();
+            self.wiring.ready.bad(WHO, format!("no acknowledgement for {seconds} s, {records} records wait"));
+        }
     }
 
     fn note_cursor(&mut self, progress: &mut Progress, due: &mut Instant) -> Result<(), Trouble> {

@@ -54,7 +54,14 @@ const BAD_CONFIG: u8 = 64;
 
 fn main() -> ExitCode {
     weir_shared::log::init();
-    let (path, run) = match Arguments::parse().command {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let shown = error.print();
+            return ExitCode::from(if error.use_stderr() || shown.is_err() { BAD_CONFIG } else { 0 });
+        }
+    };
+    let (path, run) = match arguments.command {
         Command::Run { config } => (config, true),
         Command::Check { config } => (config, false),
         Command::Reference => return print(config::REFERENCE),

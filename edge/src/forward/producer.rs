@@ -8,7 +8,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientContext;
-use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
@@ -20,10 +19,8 @@ use weir_shared::wire;
 use super::KafkaConfig;
 use crate::journal::format::{Place, Sent};
 
-/// Bytes that librdkafka may hold: an edge has little memory.
-const QUEUE_KBYTES: &str = "16384";
 /// How long metadata may take.
-const METADATA: Duration = Duration::from_secs(10);
+const METADATA: Duration = Duration::from_secs(3);
 /// How long a full queue may stay full before the connection is made anew.
 const QUEUE_FULL: Duration = Duration::from_secs(60);
 
@@ -75,24 +72,8 @@ pub(super) struct Producer {
 impl Producer {
     /// A new producer; connects in the background.
     pub(super) fn new(config: &KafkaConfig) -> Result<Self, Trouble> {
-        let mut client = ClientConfig::new();
-        client
-            .set("bootstrap.servers", &config.brokers)
-            .set("client.id", format!("weir-edge-{}", config.edge))
-            .set("enable.idempotence", "true")
-            .set("enable.gapless.guarantee", "true")
-            .set("acks", "all")
-            .set("message.timeout.ms", "0")
-            .set("message.max.bytes", (config.record_bytes_max + 4096).to_string())
-            .set("linger.ms", config.linger_ms.to_string())
-            .set("compression.codec", config.compression)
-            .set("queue.buffering.max.kbytes", QUEUE_KBYTES)
-            .set("socket.keepalive.enable", "true")
-            .set("reconnect.backoff.max.ms", "5000");
-        for (name, value) in &config.options {
-            client.set(name, value);
-        }
-        let client = client
+        let client = config
+            .client()
             .create_with_context(Deliveries::default())
             .map_err(|e| Trouble::Fatal(format!("kafka settings: {e}").into()))?;
         Ok(Self { client, edge: config.edge.clone() })

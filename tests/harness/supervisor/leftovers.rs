@@ -63,7 +63,13 @@ mod tests {
     fn only_the_marked_process_is_ended() {
         let sleep = |mark: &str| Command::new("sleep").arg("60").env(UNIT_TEST, mark).spawn().expect("sleep");
         let (mut ours, mut other) = (sleep("/a/stack"), sleep("/a/stack/of/another"));
-        end_marked(&format!("{UNIT_TEST}=/a/stack"));
+        let mark = format!("{UNIT_TEST}=/a/stack");
+        // A program that was started this moment may not show its environment yet.
+        let deadline = Deadline::after(Duration::from_secs(10));
+        while marked(&mark).is_empty() && !deadline.passed() {
+            std::thread::yield_now();
+        }
+        end_marked(&mark);
         assert!(!ours.wait().expect("ended").success());
         assert!(other.try_wait().expect("asked").is_none(), "another stack's process was ended");
         other.kill().expect("killed");
