@@ -13,8 +13,8 @@ PACKAGES := gcc g++ make pkg-config zlib1g-dev perl python3
 BIN := target/release
 CARGO := cargo --locked
 
-.PHONY: build check test demo down packages components \
-	bench-first-light bench-edge bench-cloud bench-latency
+.PHONY: build check test demo fuzz down packages components \
+	chaos bench-first-light bench-edge bench-cloud bench-latency
 
 build: packages
 	@$(CARGO) build --release --workspace
@@ -51,6 +51,34 @@ bench-first-light bench-edge bench-cloud bench-latency: build
 	@trap '$(BIN)/weir-stack down --name test >&2' EXIT
 	$(BIN)/weir-stack up --name test --fresh >&2
 	$(BIN)/weir-bench --name test $(BENCH)
+
+# SECONDS_EACH=600: longer than a minute for each target. KEEP=1: take in what it found, as tests for ever.
+fuzz: SECONDS_EACH := 60
+fuzz: FUZZ = ASAN_OPTIONS=quarantine_size_mb=16 PATH="$(CURDIR)/target/tools/bin:$$PATH" cargo +nightly fuzz run --fuzz-dir edge/fuzz --target-dir target/fuzz
+fuzz: packages
+	@cargo +nightly --version >/dev/null 2>&1 || rustup toolchain install nightly --profile minimal
+	[[ -x target/tools/bin/cargo-fuzz ]] || cargo install cargo-fuzz --version 0.13.2 --locked --root target/tools
+	for target in decode journal reading window_state; do
+		found=target/fuzz/corpus/$$target kept=tests/fixtures/corpus/$$target
+		mkdir -p "$$found"
+		echo "fuzzing $$target"
+		$(FUZZ) "$$target" "$$found" "$$kept" -- -max_total_time=$(SECONDS_EACH) -max_len=16384 -timeout=5 -rss_limit_mb=512 -malloc_limit_mb=64
+		if [[ "$(KEEP)" == 1 ]]; then $(FUZZ) "$$target" "$$kept" "$$found" -- -merge=1; fi
+	done
+
+# The fault suite of the edge, on a stack of its own; as root. ROW=5: that row alone. FULL=1: the long one.
+# BAD=bad.skip_fsync: with that guarantee broken, which must turn it red.
+chaos: packages
+	@if [[ "$(SUITE)" != edge ]]; then
+		echo "use: make chaos SUITE=edge [SEEDS=3] [IMAGES=100] [KILLS=40] [FULL=1] [ROW=5] [BAD=name]"
+		exit 64
+	fi
+	$(CARGO) build --release --workspace
+	$(CARGO) build --release -p weir-edge --features failpoints --bin weir-edge-chaos
+	as_root=()
+	(( $$(id -u) == 0 )) || as_root=(sudo -n)
+	"$${as_root[@]}" $(BIN)/weir-chaos $(ROW:%=--row %) $(SEEDS:%=--seeds %) $(IMAGES:%=--images %) \
+		$(KILLS:%=--kills %) $(BAD:%=--bad %) $(if $(filter 1,$(FULL)),--full)
 
 packages:
 	@if ! command -v dpkg-query >/dev/null; then

@@ -101,8 +101,9 @@ fn missing(stands: impl Fn(&str) -> Option<i32>, partitions: i32) -> Result<Vec<
         want(input.topic(), count, false);
         want(&state, count, true);
     }
-    want(wire::ENRICHED, partitions, false);
-    want(wire::REJECTED, partitions, false);
+    for topic in [wire::WINDOWS, wire::LATE, wire::GAPS, wire::ENRICHED, wire::REJECTED] {
+        want(topic, partitions, false);
+    }
     Ok(wanted)
 }
 
@@ -201,7 +202,7 @@ mod tests {
     #[test]
     fn only_what_is_missing_is_made() {
         let all = missing(|_| None, 4).unwrap();
-        assert_eq!(all.len(), 6);
+        assert_eq!(all.len(), 9);
         assert!(all.iter().all(|t| t.partitions == 4));
         let compacted: Vec<_> = all.iter().filter(|t| t.compacted).map(|t| t.name.as_str()).collect();
         assert_eq!(compacted, ["weir.state.weir.readings", "weir.state.weir.edge-rejected"]);

@@ -3,15 +3,26 @@
 //! Comes in: the text of a TOML file. Goes out: a [`Config`], or every problem with file, line and column.
 //! Pure: opens and reads nothing.
 
+mod clock;
+mod flows;
+mod windows;
+
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use weir_shared::config::{self, Problems, Section};
+use crate::windows::rules::FlowRule;
 
-use crate::decode::{Decoder, Mapping};
+use crate::decode::json::Mapping;
+use crate::decode::times::Times;
+use crate::decode::{self, Clean, Decoder, Form, Format};
+pub(crate) use clock::ClockConfig;
+
+use crate::flow::Flow;
 use crate::forward::{self, KafkaConfig};
 use crate::ingest::IngestConfig;
+use crate::sources::file::{self, FileConfig};
 use crate::sources::mqtt::MqttConfig;
 
 /// Every key with its default.
@@ -24,10 +35,16 @@ pub(crate) struct Config {
     pub admin: SocketAddr,
     /// The source.
     pub mqtt: MqttConfig,
+    /// The files to read.
+    pub files: Vec<FileConfig>,
     /// The decoder.
     pub decoder: Decoder,
-    /// The journal's folder.
-    pub journal_dir: PathBuf,
+    /// The flows, the default one last.
+    pub flows: Vec<Flow>,
+    /// The window rules.
+    pub rules: Vec<FlowRule>,
+    /// How the clock is judged.
+    pub clock: ClockConfig,
     /// Group commit and journal.
     pub ingest: IngestConfig,
     /// The forwarder.
@@ -39,7 +56,8 @@ pub(crate) struct Config {
 /// # Errors
 /// All that is wrong with it.
 pub(crate) fn check(file: &str, text: &str) -> Result<Config, Problems> {
-    config::check(file, text, REFERENCE, read)
+    let reference = format!("{REFERENCE}\n[[flow]]\n[[window]]\n[[clean]]\n[[file]]\n");
+    config::check(file, text, &reference, read)
 }
 
 fn read(root: &Section<'_>) -> Config {
@@ -52,30 +70,41 @@ fn read(root: &Section<'_>) -> Config {
     let journal = root.section("journal");
     let decode = root.section("decode");
     let record_bytes_max = size(&kafka, "record_bytes_max", 1024..=64 << 20);
-    let decoder = Decoder {
-        mapping: mapping(&decode),
+    let limits = decode::Limits {
         message_bytes_max: size(&decode, "message_bytes_max", 1..=64 << 20),
         raw_bytes_max: size(&decode, "raw_bytes_max", 0..=32 << 20),
         record_bytes_max,
     };
     // Base64 makes four bytes of three, and a dead letter has its other fields too.
-    if decoder.raw_bytes_max / 3 * 4 + 16 * 1024 > record_bytes_max {
+    if limits.raw_bytes_max / 3 * 4 + 16 * 1024 > record_bytes_max {
         decode.problem("raw_bytes_max", "three quarters of kafka.record_bytes_max less 16 KiB is the most");
     }
+    let (files, forms): (Vec<_>, Vec<_>) = file::read(root, limits.message_bytes_max).into_iter().unzip();
+    if files.is_empty() && root.section("mqtt").strings("topics").is_empty() {
+        root.section("mqtt").problem("topics", "or a [[file]] must say where readings come from");
+    }
+    let decoder = Decoder {
+        limits,
+        mqtt: Form { format: Format::Json(mapping(&decode)), times: Times::read(&decode) },
+        files: forms,
+        clean: Clean::read(root),
+    };
     let ingest = IngestConfig {
         segment_bytes: journal.integer("segment_bytes", 65_536..=1 << 30),
         commit: journal.millis("commit_ms", 0..=1000),
         commit_bytes_max: size(&journal, "commit_bytes", 1024..=256 << 20),
     };
     let mqtt = mqtt(&root.section("mqtt"), &name, size(&journal, "memory_bytes_max", 65_536..=1 << 31));
-    let journal_dir = PathBuf::from(journal.required("dir", "the folder of the journal"));
-    Config { admin, mqtt, decoder, journal_dir, ingest, kafka: kafka_config(&kafka, name) }
+    let flows = flows::read(root, &journal);
+    let rules = windows::read(root, &flows);
+    let clock = clock::read(&root.section("clock"));
+    Config { admin, mqtt, files, decoder, flows, rules, clock, ingest, kafka: kafka_config(&kafka, name) }
 }
 
 fn mqtt(s: &Section<'_>, name: &str, memory_bytes_max: usize) -> MqttConfig {
     let topics = s.strings("topics");
-    if topics.is_empty() || topics.iter().any(|t| !rumqttc::valid_filter(t)) {
-        s.problem("topics", "must be at least one valid topic filter, for example [\"sensors/#\"]");
+    if topics.iter().any(|t| !rumqttc::valid_filter(t)) {
+        s.problem("topics", "must be valid topic filters, for example [\"sensors/#\"]");
     }
     let client_id = s.string("client_id");
     MqttConfig {
@@ -91,19 +120,9 @@ fn mqtt(s: &Section<'_>, name: &str, memory_bytes_max: usize) -> MqttConfig {
 }
 
 fn mapping(s: &Section<'_>) -> Mapping {
-    let path = |key| {
-        let text = s.string(key);
-        if text.is_empty() { Vec::new() } else { text.split('.').map(str::to_owned).collect() }
-    };
-    let mapping = Mapping {
-        device: path("device_field"),
-        device_topic_level: size(s, "device_topic_level", 0..=100),
-        time: path("time_field"),
-        values: path("values_field"),
-        value_fields: s.strings("value_fields"),
-        tags: path("tags_field"),
-    };
-    if mapping.device.is_empty() && mapping.device_topic_level == 0 {
+    let device_topic_level = size(s, "device_topic_level", 0..=100);
+    let mapping = Mapping { device_topic_level, ..Mapping::read(s) };
+    if mapping.device.is_empty() && device_topic_level == 0 {
         s.problem("device_field", "or device_topic_level must say where the device is");
     }
     mapping
@@ -119,7 +138,7 @@ fn kafka_config(s: &Section<'_>, edge: String) -> KafkaConfig {
         .filter_map(|o| o.split_once('='))
         .map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()))
         .collect();
-    for (name, _) in options.iter().filter(|(name, _)| forward::PINNED.contains(&name.as_str())) {
+    for (name, _) in options.iter().filter(|(name, _)| forward::settings::PINNED.contains(&name.as_str())) {
         s.problem("options", &format!("{name:?} is set by weir-edge itself"));
     }
     let compressions = ["none", "gzip", "lz4", "snappy"];
@@ -132,6 +151,7 @@ fn kafka_config(s: &Section<'_>, edge: String) -> KafkaConfig {
         in_flight_records_max: size(s, "in_flight_records_max", 1..=1_000_000),
         record_bytes_max: size(s, "record_bytes_max", 1024..=64 << 20),
         cursor: s.millis("cursor_ms", 10..=60_000),
+        bytes_per_s_max: s.integer("bytes_per_s_max", 0..=u64::from(u32::MAX)),
         options,
     };
     // Only librdkafka knows its options: ask it, without opening anything.
@@ -139,6 +159,28 @@ fn kafka_config(s: &Section<'_>, edge: String) -> KafkaConfig {
         s.problem("options", &error.to_string());
     }
     config
+}
+
+/// A duration with its unit, as "500ms", "10s", "5m", "2h" or "7d", in ms.
+fn duration_ms(s: &Section<'_>, key: &str, range: RangeInclusive<i64>) -> i64 {
+    let ms = s.parsed(key, "a duration with its unit, for example \"10s\" (ms, s, m, h, d)", parse_duration);
+    if !range.contains(&ms) {
+        s.problem(key, &format!("must be from {} to {} ms", range.start(), range.end()));
+    }
+    ms
+}
+
+fn parse_duration(text: &str) -> Option<i64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let unit = match &text[digits..] {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    text[..digits].parse::<i64>().ok()?.checked_mul(unit)
 }
 
 fn size(s: &Section<'_>, key: &str, range: std::ops::RangeInclusive<u64>) -> usize {
@@ -162,7 +204,7 @@ mod tests {
         let shown = check("e.toml", text).unwrap_err().to_string();
         for wanted in [
             "e.toml:1:1: name: must be set",
-            "e.toml:2:10: mqtt.topics: must be at least one valid topic filter",
+            "e.toml:2:10: mqtt.topics: must be valid topic filters",
             "e.toml:4:16: decode.device_field: or device_topic_level",
             "e.toml:5:17: decode.raw_bytes_max: three quarters",
             "e.toml:7:11: kafka.options: each must be",

@@ -4,6 +4,8 @@
 //! `number`, each into the partition it was numbered for; and the acknowledged prefix, back to the journal.
 //! Guarantees: a record counts as sent only after Kafka has acknowledged it (acks=all, idempotent producer); memory is
 //! bounded by the records in flight; what a crash makes it send again carries the same identity, so the cloud drops it.
+//! Live first (where that is configured): what is held when a connection begins waits behind the newest stream, and
+//! is marked. Numbers that are missing in the journal are told.
 //! On failure: any delivery error ends this producer, and a new one sends everything unacknowledged again, in order,
 //! after a jittered backoff. A reading that Kafka refuses three times on its own becomes a dead letter. A topic whose
 //! partition count changed is refused with the way out.
@@ -13,50 +15,34 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use flume::{Receiver, Sender};
-use rdkafka::config::ClientConfig;
 use weir_shared::admin::Health;
 use weir_shared::backoff::Backoff;
 use weir_shared::clock::{self, Deadline};
 use weir_shared::record::StreamId;
 use weir_shared::supervise::{Error, Stop};
 
-use crate::journal::format::{Cursor, Record, Sent};
-use crate::journal::{Reader, Segments};
-use crate::sources::Event;
+use crate::clocks::Clocks;
+use crate::events::{Event, Note};
+use crate::faults;
+use crate::journal::Segments;
+use crate::journal::format::{Acknowledged, Cursor, Partitions, Sent};
 
+mod bandwidth;
 mod measures;
 mod producer;
 mod progress;
+mod ranges;
 mod refusals;
+mod send;
+pub(crate) mod settings;
 
+use bandwidth::Bandwidth;
 use measures::Measures;
 use producer::{Producer, Trouble};
-use progress::Progress;
+use ranges::{Bounds, RANGES_MAX, Ranges};
 use refusals::Refusals;
+pub(crate) use settings::KafkaConfig;
 
-/// Name under which this stage complains.
-const WHO: &str = "kafka";
-/// Options that `kafka.options` may not change: the guarantees stand on them, or they have keys of their own.
-pub(crate) const PINNED: [&str; 16] = [
-    "bootstrap.servers",
-    "metadata.broker.list",
-    "client.id",
-    "acks",
-    "request.required.acks",
-    "enable.idempotence",
-    "enable.gapless.guarantee",
-    "transactional.id",
-    "message.timeout.ms",
-    "delivery.timeout.ms",
-    "message.send.max.retries",
-    "retries",
-    "message.max.bytes",
-    "linger.ms",
-    "compression.codec",
-    "compression.type",
-];
-/// Bytes that librdkafka may hold: an edge has little memory.
-const QUEUE_KBYTES: &str = "16384";
 /// Without an acknowledgement for this long, while records wait for one, Kafka counts as away.
 const SILENCE: Duration = Duration::from_secs(5);
 /// How long a stop waits for what is in flight.
@@ -66,57 +52,17 @@ const DRAIN: Duration = Duration::from_secs(3);
 const REPORTS: Duration = Duration::from_millis(1);
 /// The longest wait for news when nothing is in flight: bounds how long a stop goes unnoticed.
 const IDLE: Duration = Duration::from_millis(100);
-
-/// Where and how to send.
-#[derive(Clone, Debug)]
-pub(crate) struct KafkaConfig {
-    /// Name of this edge.
-    pub edge: String,
-    /// Bootstrap servers.
-    pub brokers: String,
-    /// Partition count of the topics; 0 to ask.
-    pub partitions: u32,
-    /// How long a batch waits for company, in ms.
-    pub linger_ms: u64,
-    /// Codec.
-    pub compression: &'static str,
-    /// Most records in flight.
-    pub in_flight_records_max: usize,
-    /// Largest record in bytes.
-    pub record_bytes_max: usize,
-    /// How often the cursor is written.
-    pub cursor: Duration,
-    /// Further settings of librdkafka.
-    pub options: Vec<(String, String)>,
-}
-
-impl KafkaConfig {
-    /// The settings of a producer. `options` may add to them, but nothing of [`PINNED`]: the configuration's check
-    /// sees to that.
-    pub(crate) fn client(&self) -> ClientConfig {
-        let mut client = ClientConfig::new();
-        client
-            .set("bootstrap.servers", &self.brokers)
-            .set("client.id", format!("weir-edge-{}", self.edge))
-            .set("enable.idempotence", "true")
-            .set("enable.gapless.guarantee", "true")
-            .set("acks", "all")
-            .set("message.timeout.ms", "0")
-            .set("message.max.bytes", (self.record_bytes_max + 4096).to_string())
-            .set("linger.ms", self.linger_ms.to_string())
-            .set("compression.codec", self.compression)
-            .set("queue.buffering.max.kbytes", QUEUE_KBYTES)
-            .set("socket.keepalive.enable", "true")
-            .set("reconnect.backoff.max.ms", "5000");
-        for (name, value) in &self.options {
-            client.set(name, value);
-        }
-        client
-    }
-}
+/// Held bytes from which on live data goes first.
+const BACKLOG_BYTES: u64 = 1 << 20;
+/// How long the ingest stage may take to open a stream.
+const OPENING: Duration = Duration::from_secs(10);
 
 /// What the stage is connected to.
 pub(crate) struct Wiring {
+    /// Which lane this is, and how it complains.
+    pub lane: usize,
+    /// Name under which it complains.
+    pub who: String,
     /// To the ingest stage.
     pub events: Sender<Event>,
     /// From the ingest stage: something new is durable.
@@ -125,8 +71,25 @@ pub(crate) struct Wiring {
     pub durable: Arc<AtomicU64>,
     /// The journal's files.
     pub segments: Segments,
+    /// How untrusted times are to be read.
+    pub clocks: Clocks,
     /// Where to complain.
     pub ready: Health,
+}
+
+/// What the journal says when the process starts.
+#[derive(Clone, Debug)]
+pub(crate) struct Start {
+    /// The stream of this process.
+    pub stream: StreamId,
+    /// Where it begins.
+    pub position: u64,
+    /// The partition counts that the journal was numbered for.
+    pub topics: Option<Partitions>,
+    /// What is acknowledged.
+    pub cursor: Cursor,
+    /// Whether what is held waits behind what is new.
+    pub live_first: bool,
 }
 
 /// Sends what stands in the journal.
@@ -134,42 +97,59 @@ pub(crate) struct Forwarder {
     config: KafkaConfig,
     wiring: Wiring,
     stream: StreamId,
-    topics: Option<[u32; 2]>,
-    cursor: Cursor,
+    topics: Option<Partitions>,
+    live_first: bool,
+    bounds: Vec<Bounds>,
+    prefixes: Vec<Acknowledged>,
     refusals: Refusals,
+    bandwidth: Bandwidth,
     /// When Kafka last acknowledged something, or had nothing to acknowledge.
     heard: Instant,
     measures: Measures,
 }
 
 impl Forwarder {
-    /// Goes on where the cursor says; `topics` are the partition counts that the journal was numbered for.
-    pub(crate) fn new(
-        config: KafkaConfig,
-        wiring: Wiring,
-        stream: StreamId,
-        topics: Option<[u32; 2]>,
-        cursor: Cursor,
-    ) -> Self {
-        let (refusals, heard) = (Refusals::default(), clock::instant());
-        Self { config, wiring, stream, topics, cursor, refusals, heard, measures: Measures::new() }
+    /// Goes on where the cursor says.
+    pub(crate) fn new(config: KafkaConfig, wiring: Wiring, start: Start) -> Self {
+        let Start { stream, position, topics, cursor, live_first } = start;
+        let mut bounds = vec![Bounds { position: cursor.position, end: u64::MAX }];
+        if live_first && cursor.position < position {
+            bounds = vec![
+                Bounds { position: cursor.position, end: position },
+                Bounds { position, end: u64::MAX },
+            ];
+        }
+        let now = clock::instant();
+        Self {
+            bandwidth: Bandwidth::new(config.bytes_per_s_max, now),
+            config,
+            wiring,
+            stream,
+            topics,
+            live_first,
+            bounds,
+            prefixes: cursor.prefixes,
+            refusals: Refusals::default(),
+            heard: now,
+            measures: Measures::new(),
+        }
     }
 
     /// Runs until told to stop.
     pub(crate) fn run(mut self, stop: &Stop) -> Result<(), Error> {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
         while !stop.is_stopped() {
-            let before = self.cursor.clone();
+            let before = (self.bounds.clone(), self.prefixes.clone());
             match self.incarnation(stop) {
                 Ok(()) => break,
                 Err(Trouble::Fatal(error)) => return Err(error),
                 Err(Trouble::Retry(why)) => {
-                    if self.cursor != before {
+                    if (&self.bounds, &self.prefixes) != (&before.0, &before.1) {
                         backoff.reset();
                     }
-                    let wait = backoff.wait();
+                    let wait = if faults::is_broken("bad.no_backoff") { Duration::ZERO } else { backoff.wait() };
                     tracing::warn!(why, wait_ms = wait.as_millis(), "kafka: will send again from the cursor");
-                    self.wiring.ready.bad(WHO, why);
+                    self.wiring.ready.bad(&self.wiring.who, why);
                     self.measures.restarts.increment(1);
                     if stop.wait_for(wait) {
                         break;
@@ -184,36 +164,42 @@ impl Forwarder {
     fn incarnation(&mut self, stop: &Stop) -> Result<(), Trouble> {
         let producer = Producer::new(&self.config)?;
         self.check_topics(&producer)?;
-        self.wiring.ready.good(WHO);
-        let mut reader = Reader::new(self.wiring.segments.clone(), self.cursor.position);
-        let mut progress = Progress::new(&self.cursor);
+        self.wiring.ready.good(&self.wiring.who);
+        self.split()?;
+        let mut ranges = Ranges::new(&self.wiring.segments, &self.bounds, &self.prefixes);
         let mut cursor_due = clock::instant() + self.config.cursor;
         while !stop.is_stopped() {
-            let sent = self.send(&producer, &mut reader, &mut progress)?;
+            let sent = self.fill(&producer, &mut ranges, stop)?;
             producer.poll();
-            self.acknowledge(&producer, &mut progress)?;
-            let wait = if progress.in_flight() > 0 { REPORTS } else { IDLE };
+            self.acknowledge(&producer, &mut ranges)?;
+            let wait = if ranges.in_flight() > 0 { REPORTS } else { IDLE };
             if !sent && self.wiring.wake.recv_timeout(wait) == Err(flume::RecvTimeoutError::Disconnected) {
                 return Ok(());
             }
-            self.note_silence(&progress);
-            self.note_cursor(&mut progress, &mut cursor_due)?;
+            self.note_silence(&ranges);
+            self.note_cursor(&mut ranges, &mut cursor_due)?;
         }
         let deadline = Deadline::after(DRAIN);
-        while progress.in_flight() > 0 && !deadline.passed() {
+        while ranges.in_flight() > 0 && !deadline.passed() {
             std::thread::sleep(REPORTS);
             producer.poll();
-            self.acknowledge(&producer, &mut progress)?;
+            self.acknowledge(&producer, &mut ranges)?;
         }
-        self.note_cursor(&mut progress, &mut clock::instant())
+        self.note_cursor(&mut ranges, &mut clock::instant())
     }
 
     fn check_topics(&mut self, producer: &Producer) -> Result<(), Trouble> {
         let found = producer.partitions()?;
-        let Some(known) = self.topics else {
-            self.wiring.events.send(Event::Topics(found)).map_err(|_| Trouble::retry("ingest has ended"))?;
-            self.topics = Some(found);
-            return Ok(());
+        let known = match self.topics {
+            Some(known) if !known.contains(&0) => known,
+            // Topics that this version added to a journal get their counts now.
+            known => {
+                let known = known.unwrap_or_default();
+                let counts = std::array::from_fn(|i| if known[i] == 0 { found[i] } else { known[i] });
+                self.note(Note::Topics(counts))?;
+                self.topics = Some(counts);
+                counts
+            }
         };
         for ((kind, known), found) in Sent::ALL.iter().zip(known).zip(found) {
             if known != found {
@@ -228,64 +214,39 @@ impl Forwarder {
         Ok(())
     }
 
-    /// Sends batches until enough is in flight or all that is durable was sent; whether it sent any.
-    fn send(
-        &mut self,
-        producer: &Producer,
-        reader: &mut Reader,
-        progress: &mut Progress,
-    ) -> Result<bool, Trouble> {
-        let durable = self.wiring.durable.load(Ordering::Acquire);
-        let mut any = false;
-        while progress.in_flight() < self.config.in_flight_records_max {
-            let Some(batch) = reader.next(durable).map_err(|e| Trouble::Fatal(e.into()))? else { break };
-            any = true;
-            progress.batch(batch.end(), batch.stream);
-            for frame in batch.frames() {
-                for record in frame.records() {
-                    let Record::Sent { place, key, value } = record else { continue };
-                    if let Some(ticket) = progress.sending(place) {
-                        let refused = self.refusals.count(batch.stream, place) >= refusals::TRIES_MAX;
-                        if refused && place.kind == Sent::Reading {
-                            self.give_up(key, value)?;
-                            self.refusals.clear();
-                            progress.acknowledged(ticket);
-                        } else {
-                            producer.send(ticket, batch.stream, place, key, value)?;
-                        }
-                    }
-                }
-            }
+    /// Live first: with much held back, what comes from now on is a stream of its own and does not wait for it.
+    fn split(&mut self) -> Result<(), Trouble> {
+        let Some(newest) = self.bounds.last_mut() else { return Ok(()) };
+        let held = self.wiring.durable.load(Ordering::Acquire).saturating_sub(newest.position);
+        if !self.live_first || held < BACKLOG_BYTES || self.bounds.len() >= RANGES_MAX {
+            return Ok(());
         }
-        Ok(any)
+        let (answer, opened) = flume::bounded(1);
+        self.note(Note::OpenStream(answer))?;
+        let position = opened.recv_timeout(OPENING).map_err(|_| Trouble::retry("no new stream was opened"))?;
+        if let Some(newest) = self.bounds.last_mut() {
+            newest.end = position;
+        }
+        self.bounds.push(Bounds { position, end: u64::MAX });
+        tracing::info!(held_bytes = held, position, "live data goes first; what is held follows behind it");
+        Ok(())
     }
 
-    /// The dead letter is journaled before any cursor that counts the reading as done, as events are in order.
-    fn give_up(&self, device: &[u8], value: &[u8]) -> Result<(), Trouble> {
-        tracing::error!(device = %String::from_utf8_lossy(device), "kafka refused a reading three times");
-        let event = Event::Refused {
-            device: device.to_vec(),
-            value: value.to_vec(),
-            why: self.refusals.why().to_owned(),
-            now: clock::now(),
-        };
-        self.wiring.events.send(event).map_err(|_| Trouble::retry("ingest has ended"))
-    }
-
-    fn acknowledge(&mut self, producer: &Producer, progress: &mut Progress) -> Result<(), Trouble> {
+    fn acknowledge(&mut self, producer: &Producer, ranges: &mut Ranges) -> Result<(), Trouble> {
         for delivery in producer.deliveries() {
             match delivery.result {
                 Ok(()) => {
                     if self.heard.elapsed() >= SILENCE {
-                        self.wiring.ready.good(WHO);
+                        self.wiring.ready.good(&self.wiring.who);
                     }
                     self.heard = clock::instant();
-                    if let Some((stream, place)) = progress.acknowledged(delivery.ticket) {
+                    faults::kill_at("edge.e7");
+                    if let Some((stream, place)) = ranges.acknowledged(delivery.ticket) {
                         self.measures.forwarded(place.kind, stream == self.stream);
                     }
                 }
                 Err(error) => {
-                    if let Some((stream, place)) = progress.place(delivery.ticket) {
+                    if let Some((stream, place)) = ranges.place(delivery.ticket) {
                         self.refusals.note(stream, place, &error);
                     }
                     return Err(Trouble::retry(format!("kafka did not take a record: {error}")));
@@ -296,30 +257,42 @@ impl Forwarder {
     }
 
     /// librdkafka goes on trying by itself; people must hear of it.
-    fn note_silence(&mut self, progress: &Progress) {
-        if progress.in_flight() == 0 {
+    fn note_silence(&mut self, ranges: &Ranges) {
+        if ranges.in_flight() == 0 {
             self.heard = clock::instant();
         } else if self.heard.elapsed() >= SILENCE {
             let seconds = self.heard.elapsed().as_secs();
-            let records = progress.in_flight();
-            self.wiring.ready.bad(WHO, format!("no acknowledgement for {seconds} s, {records} records wait"));
+            let records = ranges.in_flight();
+            let why = format!("no acknowledgement for {seconds} s, {records} records wait");
+            self.wiring.ready.bad(&self.wiring.who, why);
         }
     }
 
-    fn note_cursor(&mut self, progress: &mut Progress, due: &mut Instant) -> Result<(), Trouble> {
-        self.measures.in_flight.set(progress.in_flight() as f64);
+    fn note_cursor(&mut self, ranges: &mut Ranges, due: &mut Instant) -> Result<(), Trouble> {
         if clock::instant() < *due {
             return Ok(());
         }
         *due = clock::instant() + self.config.cursor;
-        let cursor = progress.cursor();
+        self.measures.in_flight.set(ranges.in_flight() as f64);
+        let missing = ranges.take_missing();
+        let (cursor, bounds, done) = ranges.cursor();
         let durable = self.wiring.durable.load(Ordering::Acquire);
-        self.measures.held_bytes.set(durable.saturating_sub(cursor.position) as f64);
+        let held: u64 = bounds.iter().map(|b| b.end.min(durable).saturating_sub(b.position)).sum();
+        self.measures.held_bytes.set(held as f64);
+        if !missing.is_empty() {
+            self.note(Note::Missing(missing))?;
+        }
         // A journaled cursor makes a batch of its own, which moves the position: only records count as news.
-        if progress.take_news() {
-            self.cursor = cursor.clone();
-            self.wiring.events.send(Event::Cursor(cursor)).map_err(|_| Trouble::retry("ingest has ended"))?;
+        if ranges.take_news() || !done.is_empty() {
+            (self.bounds, self.prefixes) = (bounds, cursor.prefixes.clone());
+            self.note(Note::Cursor { cursor, done })?;
         }
         Ok(())
+    }
+
+    /// In order with all other notes of this lane.
+    fn note(&self, note: Note) -> Result<(), Trouble> {
+        let event = Event::Lane(self.wiring.lane, note);
+        self.wiring.events.send(event).map_err(|_| Trouble::retry("the ingest stage has ended"))
     }
 }

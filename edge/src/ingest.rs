@@ -1,31 +1,49 @@
 //! The ingest stage: decode → journal → acknowledge.
 //!
-//! Comes in: messages of the sources and control events, in order. Goes out: receipts of messages that are on disk,
-//! in the order received. Guarantees: a receipt is given back only after the fsync that covers its message (or the
-//! one it repeats); every message becomes at least one record; numbers within (stream, topic, partition) have no gap.
+//! Comes in: messages of the sources and notes of forwarders and windows. Goes out: receipts of messages that are on
+//! disk, in the order received. Guarantees: a receipt is given back only after the fsync that covers its message (or
+//! the one it repeats); every message becomes a frame; numbers within (stream, topic, partition) have no gap.
 //! Group commit: what arrives within `commit` or `commit_bytes_max` shares one fsync.
-//! On failure: any error of the journal ends the process; nothing of the open batch is acknowledged.
+//! On failure: any error of the journal ends the process; nothing of the open batch is acknowledged. A full disk or
+//! budget is no failure: notes are still journaled, from a reserve, and messages wait until there is room.
 
-use std::time::Duration;
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use flume::{Receiver, RecvTimeoutError, Sender};
 use tokio::sync::watch;
-use weir_shared::clock::{self, Deadline};
+use weir_shared::admin::Health;
+use weir_shared::clock::{self, Deadline, Now};
 use weir_shared::pulse::Pulse;
 use weir_shared::supervise::Error;
-use weir_shared::wire;
+use weir_shared::timeline::Timeline;
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::clocks::Clocks;
 use crate::decode::{Decoded, Decoder, Input};
-use crate::journal::format::{FrameHead, Place, Record, Sent};
-use crate::journal::{Redelivery, Segments, Writer};
-use crate::sources::{Event, Message, Receipt};
+use crate::events::Event;
+use crate::faults;
+use crate::journal::Redelivery;
+use crate::journal::format::{Correction, FileMark, FrameHead, Record};
+use crate::journal::writer::Urgency;
+use crate::sources::{Message, Origin, Receipt};
 
+pub(crate) mod gaps;
+pub(crate) mod lane;
 mod measures;
+mod roll_up;
 mod unproven;
 
+use lane::Lane;
 use measures::Measures;
-use unproven::Unproven;
+
+/// Name under which this stage complains.
+const WHO: &str = "journal";
+/// Between two attempts to get room.
+const ROOM: Duration = Duration::from_millis(200);
+/// How often it is looked whether the clock is synchronised.
+const SYNCHRONIZED: Duration = Duration::from_secs(1);
 
 /// Limits of journal and group commit.
 #[derive(Clone, Copy, Debug)]
@@ -40,28 +58,43 @@ pub(crate) struct IngestConfig {
 
 /// What the stage is connected to.
 pub(crate) struct Wiring {
-    /// From sources and forwarder; ends when all of them have ended.
+    /// From sources and lanes; ends when all of them have ended.
     pub events: Receiver<Event>,
     /// To the source.
     pub receipts: Sender<Vec<Receipt>>,
-    /// To the forwarder: something new is durable. Holds one wake-up at most.
-    pub wake: Sender<()>,
-    /// To the source: readings can be numbered.
+    /// To the sources: readings can be numbered.
     pub open: watch::Sender<bool>,
     /// Beats with the commits.
     pub pulse: Pulse,
+    /// How untrusted times are to be read.
+    pub clocks: Clocks,
+    /// Where to complain.
+    pub ready: Health,
+}
+
+/// The clock of this process.
+pub(crate) struct Time {
+    /// What is believed.
+    pub line: Timeline,
+    /// Boot of the machine, as batches name it.
+    pub boot: u32,
+    /// Exists when the clock is synchronised.
+    pub synchronized_file: PathBuf,
 }
 
 /// Decodes, journals and acknowledges.
 pub(crate) struct Ingest {
     config: IngestConfig,
     decoder: Decoder,
-    writer: Writer,
+    lanes: Vec<Lane>,
     redelivery: Redelivery,
-    unproven: Unproven,
-    segments: Segments,
-    numbers: Option<Numbers>,
     wiring: Wiring,
+    time: Time,
+    synchronized: (bool, Option<Instant>),
+    /// To be settled once it is durable.
+    mending: Option<Correction>,
+    /// Source events that wait for room.
+    waiting: VecDeque<Event>,
     receipts: Vec<Receipt>,
     /// The connection of the last message, its receipt, and the last receipt before that connection.
     connection: u64,
@@ -74,27 +107,26 @@ pub(crate) struct Ingest {
 }
 
 impl Ingest {
-    /// Goes on with a journal that was opened, and what it tells of redeliveries.
+    /// Goes on with journals that were opened (the default flow's last), and what they tell of redeliveries.
     pub(crate) fn new(
         config: IngestConfig,
         decoder: Decoder,
-        writer: Writer,
+        lanes: Vec<Lane>,
         redelivery: Redelivery,
-        segments: Segments,
+        time: Time,
         wiring: Wiring,
     ) -> Self {
-        let numbers = writer.topic_partitions().map(Numbers::new);
-        let unproven = Unproven::new(writer.position());
-        wiring.open.send_replace(numbers.is_some());
+        wiring.open.send_replace(lanes.iter().all(Lane::is_open));
         Self {
             config,
             decoder,
-            writer,
+            lanes,
             redelivery,
-            unproven,
-            segments,
-            numbers,
             wiring,
+            time,
+            synchronized: (false, None),
+            mending: None,
+            waiting: VecDeque::new(),
             receipts: Vec::new(),
             connection: 0,
             count: 0,
@@ -107,18 +139,30 @@ impl Ingest {
 
     /// Works until everybody who sends events has ended.
     pub(crate) fn run(mut self) -> Result<(), Error> {
-        while let Ok(event) = self.wiring.events.recv() {
+        while let Some(event) = self.next_event() {
             self.take(event)?;
             let deadline = Deadline::after(self.config.commit);
-            while self.writer.waiting_bytes() < self.config.commit_bytes_max {
-                match self.wiring.events.recv_timeout(deadline.left()) {
-                    Ok(event) => self.take(event)?,
-                    Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
-                }
+            while self.waiting_bytes() < self.config.commit_bytes_max {
+                let Some(event) = self.next_event_within(deadline.left()) else { break };
+                self.take(event)?;
             }
-            self.commit()?;
+            if !self.commit()? {
+                return Ok(());
+            }
         }
         Ok(())
+    }
+
+    fn next_event(&mut self) -> Option<Event> {
+        self.waiting.pop_front().or_else(|| self.wiring.events.recv().ok())
+    }
+
+    fn next_event_within(&mut self, wait: Duration) -> Option<Event> {
+        self.waiting.pop_front().or_else(|| self.wiring.events.recv_timeout(wait).ok())
+    }
+
+    fn waiting_bytes(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.writer.waiting_bytes()).sum()
     }
 
     fn take(&mut self, event: Event) -> Result<(), Error> {
@@ -126,22 +170,24 @@ impl Ingest {
             Event::Message(message) => self.message(message)?,
             Event::Session { session, subscriptions } => {
                 self.redelivery.session(session);
-                self.writer.session(session, subscriptions, clock::now());
+                let now = self.now(&clock::now());
+                self.lanes.iter_mut().for_each(|lane| lane.writer.session(session, subscriptions, now));
             }
             Event::Proven(receipt) => self.proven(receipt),
             Event::Closed(receipt) if self.settled => self.proven(receipt),
             Event::Closed(_) => {}
-            Event::Topics(topics) => {
-                self.writer.topics(topics, clock::now());
-                self.numbers = Some(Numbers::new(topics));
-                self.wiring.open.send_replace(true);
+            Event::Resumed => {
+                let now = self.now(&clock::now());
+                self.lanes.iter_mut().for_each(|lane| lane.writer.resumed(now));
             }
-            Event::Cursor(cursor) => self.writer.cursor(cursor, clock::now()),
-            Event::Refused { device, value, why, now } => {
-                let device = String::from_utf8_lossy(&device);
-                let rejection = self.decoder.refused_by_kafka(&device, &value, &why, now);
-                self.decoded.push(Decoded::Rejection(rejection));
-                self.append(&FrameHead { session: 0, packet: 0, digest: 0, arrived: now })?;
+            Event::Lane(lane, note) => {
+                let now = self.now(&clock::now());
+                let Some(lane) = self.lanes.get_mut(lane) else { return Err("a note of no lane".into()) };
+                lane.note(note, &self.decoder, now, &self.measures)?;
+                self.wiring.open.send_if_modified(|open| {
+                    let now_open = self.lanes.iter().all(Lane::is_open);
+                    std::mem::replace(open, now_open) != now_open
+                });
             }
         }
         Ok(())
@@ -149,8 +195,11 @@ impl Ingest {
 
     fn proven(&mut self, receipt: u64) {
         self.redelivery.proven(receipt);
-        if let Some(position) = self.unproven.proven(receipt) {
-            self.writer.proven(position, clock::now());
+        let now = clock::now();
+        for lane in &mut self.lanes {
+            if let Some(position) = lane.unproven.proven(receipt) {
+                lane.writer.proven(position, now);
+            }
         }
     }
 
@@ -164,25 +213,43 @@ impl Ingest {
     }
 
     fn message(&mut self, message: Message) -> Result<(), Error> {
-        let Message { receipt, again, session, topic, payload, arrived, memory } = message;
+        faults::kill_at("edge.e0");
+        let Message { receipt, again, session, topic, payload, arrived, origin, memory } = message;
         self.measures.received.increment(1);
         self.measures.received_bytes.increment(payload.len() as u64);
         if receipt.packet != 0 {
             self.receipts.push(receipt);
+            if receipt.connection != self.connection {
+                (self.connection, self.count_before, self.settled) = (receipt.connection, self.count, false);
+            }
+            self.count = receipt.count;
         }
-        if receipt.connection != self.connection {
-            (self.connection, self.count_before, self.settled) = (receipt.connection, self.count, false);
-        }
-        self.count = receipt.count;
         let digest = digest(&topic, &payload);
-        if again && self.redelivery.stands(receipt.packet, digest, receipt.count) {
+        if again
+            && self.redelivery.stands(receipt.packet, digest, receipt.count)
+            && !faults::is_broken("bad.forget_redelivery")
+        {
             self.measures.redelivered.increment(1);
-            self.unproven.again(receipt.count);
+            self.lanes.iter_mut().for_each(|lane| lane.unproven.again(receipt.count));
             return Ok(());
         }
+        let arrived = self.now(&arrived);
         let decoded = &mut self.decoded;
-        self.decoder.decode(&Input { topic: &topic, payload: &payload, arrived }, |d| decoded.push(d));
-        self.append(&FrameHead { session, packet: receipt.packet, digest, arrived })?;
+        let input = Input { topic: &topic, payload: &payload, arrived, origin };
+        self.decoder.decode(&input, |d| decoded.push(d));
+        self.measures.skew(&self.decoded, &arrived);
+        let mark = match origin {
+            Origin::Mqtt => None,
+            Origin::File { mark, .. } => {
+                Some(Record::File(FileMark { file: mark.file, offset: mark.offset, rows: mark.row }))
+            }
+        };
+        let at = self.lanes.iter().position(|lane| lane.flow.takes(&topic)).unwrap_or(self.lanes.len() - 1);
+        let head = FrameHead { session, packet: receipt.packet, digest, arrived };
+        if !(faults::is_broken("bad.drop_poison") && matches!(self.decoded[..], [Decoded::Rejection(_)])) {
+            self.lanes[at].append(&head, &mut self.decoded, mark, &self.measures)?;
+        }
+        self.decoded.clear();
         if receipt.packet != 0 {
             self.settle();
             self.redelivery.appended(receipt.packet, digest, receipt.count);
@@ -191,68 +258,115 @@ impl Ingest {
         Ok(())
     }
 
-    /// Appends what was decoded as one frame.
-    fn append(&mut self, head: &FrameHead) -> Result<(), Error> {
-        let numbers = self.numbers.as_mut().ok_or("a record before the partition counts were known")?;
-        let measures = &self.measures;
-        let records = self.decoded.iter().map(|decoded| {
-            let (kind, key, value) = match decoded {
-                Decoded::Reading(r) => (Sent::Reading, &r.device, &r.value),
-                Decoded::Rejection(r) => {
-                    measures.rejected(r.reason);
-                    (Sent::Rejection, &r.key, &r.value)
-                }
-            };
-            measures.journaled(kind);
-            Record::Sent { place: numbers.next(kind, key.as_bytes()), key: key.as_bytes(), value }
-        });
-        self.writer.message(head, records);
-        self.decoded.clear();
-        Ok(())
+    /// The time of a look at the clocks. The first one that settles how to read this boot's untrusted times is
+    /// journaled in every lane.
+    fn now(&mut self, looked: &Now) -> Now {
+        let synchronized = self.is_synchronized();
+        let (now, mending) = self.time.line.stamp(looked, synchronized);
+        if faults::is_broken("bad.trust_any_clock") {
+            return Now { trusted: true, ..*looked };
+        }
+        if let Some(mending) = mending {
+            let correction =
+                Correction { boot: self.time.boot, known: mending.known, offset_ms: mending.offset_ms };
+            self.lanes.iter_mut().for_each(|lane| lane.writer.clock(correction, now));
+            self.mending = Some(correction);
+        }
+        now
     }
 
-    fn commit(&mut self) -> Result<(), Error> {
+    fn is_synchronized(&mut self) -> bool {
+        let (synchronized, looked) = self.synchronized;
+        if looked.is_some_and(|looked| looked.elapsed() < SYNCHRONIZED) {
+            return synchronized;
+        }
+        self.measures.clock(&self.time.line);
+        let synchronized = self.time.synchronized_file.exists();
+        self.synchronized = (synchronized, Some(clock::instant()));
+        synchronized
+    }
+
+    /// Commits all lanes and gives the receipts back; false when everybody has ended while there was no room.
+    fn commit(&mut self) -> Result<bool, Error> {
         let begun = clock::instant();
-        self.wiring.pulse.working();
-        self.writer.commit()?;
-        self.wiring.pulse.idle();
-        if let Some(last) = self.receipts.last() {
-            self.unproven.committed(last.count, self.writer.position());
+        if faults::is_broken("bad.ack_before_fsync") {
+            self.give_back();
+        }
+        let last = self.receipts.last().map(|receipt| receipt.count);
+        for at in 0..self.lanes.len() {
+            self.wiring.pulse.working();
+            let done = self.lanes[at].commit(Urgency::Data, last)?;
+            self.wiring.pulse.idle();
+            if !done && !self.wait_for_room(at, last)? {
+                return Ok(false);
+            }
+        }
+        if let Some(Correction { boot, known, offset_ms }) = self.mending.take() {
+            self.wiring.clocks.settle(boot, weir_shared::timeline::Mending { known, offset_ms });
         }
         self.measures.commit_seconds.record(begun.elapsed().as_secs_f64());
-        self.measures.journal_bytes.set(self.segments.bytes() as f64);
+        self.measures.journals(&self.lanes);
+        self.give_back();
+        Ok(true)
+    }
+
+    fn give_back(&mut self) {
         self.measures.acknowledged.increment(self.receipts.len() as u64);
+        faults::kill_at("edge.e3");
         if !self.receipts.is_empty() && self.wiring.receipts.send(std::mem::take(&mut self.receipts)).is_err()
         {
             tracing::debug!("the source has ended; it is sent again what it does not hear of");
         }
-        match self.wiring.wake.try_send(()) {
-            Ok(()) | Err(flume::TrySendError::Full(())) => {}
-            Err(flume::TrySendError::Disconnected(())) => tracing::debug!("the forwarder has ended"),
+    }
+
+    /// Until the lane's batch is committed: by policy, or by waiting for what others give free. Notes are journaled
+    /// meanwhile, from the reserve; messages wait. False when everybody has ended.
+    fn wait_for_room(&mut self, at: usize, last: Option<u64>) -> Result<bool, Error> {
+        let begun = clock::instant();
+        let mut told = false;
+        loop {
+            if faults::is_broken("bad.drop_on_full") {
+                self.lanes[at].writer.forget_waiting();
+                return Ok(true);
+            }
+            let now = self.now(&clock::now());
+            while self.lanes[at].make_room(now, &self.measures)? {
+                if self.lanes[at].commit(Urgency::Data, last)? {
+                    return Ok(self.has_room(at, told));
+                }
+            }
+            if self.lanes[at].commit(Urgency::Data, last)? {
+                return Ok(self.has_room(at, told));
+            }
+            if !told && begun.elapsed() > ROOM {
+                told = true;
+                let name = &self.lanes[at].flow.name;
+                tracing::warn!(flow = name, "no room in the journal: nothing more is taken from the sources");
+                self.wiring.ready.bad(WHO, format!("no room in the journal of flow {name}: budget or disk is full"));
+            }
+            self.measures.full.set(1.0);
+            let deadline = Deadline::after(ROOM);
+            loop {
+                match self.wiring.events.recv_timeout(deadline.left()) {
+                    Ok(Event::Lane(lane, note)) => {
+                        self.take(Event::Lane(lane, note))?;
+                        let _full_again = self.lanes[lane].commit(Urgency::Control, None)?;
+                    }
+                    Ok(event) => self.waiting.push_back(event),
+                    Err(RecvTimeoutError::Timeout) => break,
+                    Err(RecvTimeoutError::Disconnected) => return Ok(false),
+                }
+            }
         }
-        Ok(())
-    }
-}
-
-/// The next number of each topic and partition, of this stream.
-#[derive(Debug)]
-struct Numbers([Vec<u64>; 2]);
-
-impl Numbers {
-    fn new(partitions: [u32; 2]) -> Self {
-        Self(partitions.map(|count| vec![0; count.max(1) as usize]))
     }
 
-    fn next(&mut self, kind: Sent, key: &[u8]) -> Place {
-        let numbers = match kind {
-            Sent::Reading => &mut self.0[0],
-            Sent::Rejection => &mut self.0[1],
-        };
-        let count = i32::try_from(numbers.len()).unwrap_or(i32::MAX);
-        let partition = wire::partition_of(key, count).unsigned_abs();
-        let number = &mut numbers[partition as usize];
-        *number += 1;
-        Place { kind, partition, number: *number - 1 }
+    fn has_room(&mut self, at: usize, told: bool) -> bool {
+        self.measures.full.set(0.0);
+        if told {
+            tracing::info!(flow = self.lanes[at].flow.name, "there is room in the journal again");
+            self.wiring.ready.good(WHO);
+        }
+        true
     }
 }
 

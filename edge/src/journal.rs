@@ -4,45 +4,54 @@
 //! order, to everything downstream, which reads only what is already fsynced.
 //! Guarantees: a position, once reported durable, survives kill -9 and power loss; positions only grow; a start
 //! never appends to an old segment, and what was written but perhaps not fsynced is written and fsynced again before
-//! it counts. On failure: a torn tail is cut; damage below the durable position ends the start with the place; a
-//! failed write or fsync ends the process, and nothing of that batch is acknowledged.
+//! it counts. On failure: a torn tail is cut; damage is skipped, counted and told, and a start always succeeds (but for
+//! a segment of a later version, and a disk that cannot be read); what a failed write or fsync left in doubt is written
+//! again to a new segment, or the process ends and nothing of that batch is acknowledged; a full disk makes it wait.
+//!
+//! ```text
+//! numbering ─▶ writer ─▶ format ─▶ segments ─▶ disk        recovery, reader ─▶ scan ─▶ format
+//!                └─ commit, overflow    └─ set_aside        redelivery, controls: what was recovered
+//! ```
 
+pub(crate) mod controls;
+pub(crate) mod disk;
 pub(crate) mod format;
+mod measures;
+mod numbering;
 pub(crate) mod reader;
 pub(crate) mod recovery;
 pub(crate) mod redelivery;
+mod scan;
 pub(crate) mod segments;
+mod set_aside;
 pub(crate) mod writer;
 
 pub(crate) use reader::Reader;
 pub(crate) use recovery::{Recovered, recover};
 pub(crate) use redelivery::Redelivery;
 pub(crate) use segments::Segments;
-pub(crate) use writer::Writer;
+pub(crate) use writer::{Writer, WriterConfig};
+
+use std::path::{Path, PathBuf};
 
 /// Why the journal cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// The file system refused.
+    /// The file system refused: the process must end, and acknowledge nothing of what waits.
     #[error("journal {path}: {error}")]
     Io {
         /// File or folder.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// What it said.
         error: std::io::Error,
     },
-    /// Bytes that were durable are not what was written.
-    #[error(
-        "journal {path}: damaged at byte {offset} (position {position}), and later batches say that it was durable; \
-         nothing was changed. Move the folder aside to start empty, or restore it"
-    )]
-    Damaged {
-        /// The segment.
-        path: std::path::PathBuf,
-        /// Where in the file.
-        offset: u64,
-        /// Where in the journal.
-        position: u64,
+    /// No room on the disk or in the budget: everything waits as it was, and the next commit tries again.
+    #[error("journal: no room for {needed_bytes} bytes{}", error.as_ref().map_or_else(|| " in its budget".to_owned(), |e| format!(": {e}")))]
+    Full {
+        /// How much would be needed.
+        needed_bytes: u64,
+        /// What the file system said; `None` when the budget is used up.
+        error: Option<std::io::Error>,
     },
     /// Written by a later version.
     #[error(
@@ -50,24 +59,33 @@ pub(crate) enum Error {
     )]
     Version {
         /// The segment.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// Its version.
         version: u32,
-    },
-    /// Positions that no segment holds.
-    #[error("journal {path}: position {position} is wanted, and no segment holds it")]
-    Missing {
-        /// The folder.
-        path: std::path::PathBuf,
-        /// The position.
-        position: u64,
     },
 }
 
 impl Error {
-    pub(crate) fn io(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self {
+    pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         |error| Self::Io { path: path.to_owned(), error }
     }
+
+    fn full(bytes: usize, error: std::io::Error) -> Self {
+        Self::Full { needed_bytes: bytes as u64, error: Some(error) }
+    }
+
+    /// A full disk is no broken one.
+    fn or_full(self, needed_bytes: u64) -> Self {
+        match self {
+            Self::Io { error, .. } if disk::is_full(&error) => Self::Full { needed_bytes, error: Some(error) },
+            other => other,
+        }
+    }
+}
+
+/// Reads any bytes as a segment: must end without a panic and in bounded memory.
+pub(crate) fn fuzz(bytes: &[u8]) {
+    recovery::fuzz(bytes);
 }
 
 #[cfg(test)]

@@ -1,35 +1,65 @@
 //! The wiring of `weir-edge`: which stage hands what to which.
 //!
 //! ```text
-//! mqtt ── events ──▶ ingest (decode, journal) ── wake ──▶ forward ──▶ Kafka
-//!   ◀── receipts ──────┘   ▲──────── cursor ────────────────┘
+//! mqtt, files ── events ──▶ ingest (decode, journals) ── wake ──▶ per flow: windows, forward ──▶ Kafka
+//!   ◀── receipts ──────────────┘   ▲───── notes: results, ticks, cursors ──────┘
 //! ```
-//! On stop: source and forwarder end first; the ingest stage ends when both have, after a last commit.
+//! On stop: sources, windows and forwarders end first; the ingest stage ends when all have, after a last commit.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use weir_shared::admin::{self, Admin, Health};
-use weir_shared::clock;
+use weir_shared::clock::{self, Now};
 use weir_shared::metrics;
 use weir_shared::pulse::Pulse;
 use weir_shared::record::StreamId;
 use weir_shared::supervise::Supervisor;
+use weir_shared::timeline::{Mending, Timeline};
 
+use crate::clocks::Clocks;
 use crate::config::Config;
+use crate::events::Event;
+use crate::flow::{Flow, Forward};
 use crate::forward::{self, Forwarder};
-use crate::ingest::{self, Ingest};
+use crate::ingest::lane::{self, Lane};
+use crate::ingest::{self, Ingest, Time};
+use crate::journal::format::{Sent, boot_of};
 use crate::journal::writer::Opening;
-use crate::journal::{Redelivery, Segments, Writer, recover};
-use crate::sources::mqtt;
+use crate::journal::{Recovered, Redelivery, Segments, Writer, WriterConfig, recover};
+use crate::sources::{file, mqtt};
+use crate::windows::{self, Windows, rules};
 
 /// Events on their way to the ingest stage; bytes are bounded by `journal.memory_bytes_max`.
 const EVENTS_MAX: usize = 16_384;
 /// A commit that takes longer is stuck: the disk does not answer.
 const COMMIT_MAX: Duration = Duration::from_secs(60);
+/// Kept on disk so that a full one can be left again.
+const RESERVE_BYTES: u64 = 1 << 20;
 /// How long a stop may take.
 const STOP: Duration = Duration::from_secs(10);
+
+/// What the stages of one flow are made of, once its journal is open.
+struct Opened {
+    lane: Lane,
+    forwarder: Forwarder,
+    windows: Option<Windows>,
+}
+
+/// What all flows share.
+struct Common<'a> {
+    config: &'a Config,
+    events: flume::Sender<Event>,
+    clocks: Clocks,
+    connected: Arc<AtomicBool>,
+    boot: [u8; 16],
+    now: Now,
+    ready: Health,
+}
 
 /// Opens everything, runs it until a signal or a failure, and stops it in order.
 ///
@@ -37,59 +67,188 @@ const STOP: Duration = Duration::from_secs(10);
 /// What could not be opened, or the first failure of a stage.
 pub(crate) fn run(config: Config) -> Result<()> {
     let admin = Admin { metrics: metrics::install()?, live: Health::default(), ready: Health::default() };
-    let segments = Segments::open(&config.journal_dir)?;
-    let mut recovered = recover(&segments)?;
-    tracing::info!(
-        dir = %config.journal_dir.display(), position = recovered.durable + recovered.tail.len() as u64,
-        acknowledged = recovered.cursor.position, cut_bytes = recovered.torn_bytes, "journal opened"
-    );
-    ::metrics::counter!("weir_edge_journal_cut_bytes_total").increment(recovered.torn_bytes);
-    if config.kafka.partitions > 0 {
-        let wanted = [config.kafka.partitions; 2];
-        let known = recovered.topics.unwrap_or(wanted);
-        ensure!(
-            known == wanted,
-            "kafka.partitions is {wanted:?}, but the journal was numbered for {known:?}"
-        );
-        recovered.topics = Some(wanted);
-    }
-    let (topics, cursor, session) = (recovered.topics, recovered.cursor.clone(), recovered.session);
-    let mut redelivery = Redelivery::default();
-    if let Some((session, _)) = session {
-        redelivery.session(session);
-        for head in &recovered.messages {
-            redelivery.appended(head.packet, head.digest, 0);
-        }
-    }
-    let mut stream = [0; 16];
-    getrandom::fill(&mut stream).map_err(|e| anyhow::anyhow!("no random bits for a stream id: {e}"))?;
-    let opening = Opening { stream: StreamId(stream), boot: boot_id(), now: clock::now() };
-    let writer = Writer::open(segments.clone(), config.ingest.segment_bytes, opening, recovered)?;
-
     let (events, taken) = flume::bounded(EVENTS_MAX);
     let (receipts, durable) = flume::unbounded();
-    let (wake, woken) = flume::bounded(1);
-    let (open, opened) = watch::channel(topics.is_some());
-    let forwarding = forward::Wiring {
+    let (open, opened) = watch::channel(false);
+    let mut recovered = Vec::new();
+    for flow in &config.flows {
+        let segments = Segments::open(&flow.dir)?;
+        let found = recover(&segments)?;
+        recovered.push((segments, found));
+    }
+    let newest_ms = recovered.iter().filter_map(|(_, found)| found.wall_ms_max).max().unwrap_or(0);
+    let looked = clock::now();
+    let synchronized = config.clock.synchronized_file.exists();
+    let mut line = Timeline::new(config.clock.limits, &looked, synchronized, newest_ms);
+    let (now, _) = line.clone().stamp(&looked, synchronized);
+    let boot = boot_id();
+    let clocks = clocks(&recovered, boot);
+    let (redelivery, session) = redelivery(&recovered);
+    let marks = marks(&recovered);
+    let common = Common {
+        config: &config,
         events: events.clone(),
-        wake: woken,
-        durable: writer.durable(),
-        segments: segments.clone(),
+        clocks: clocks.clone(),
+        connected: Arc::default(),
+        boot,
+        now,
         ready: admin.ready.clone(),
     };
-    let forwarder = Forwarder::new(config.kafka, forwarding, writer.stream(), topics, cursor);
-    let (pulse, live) = (Pulse::default(), admin.live.clone());
-    let ingesting = ingest::Wiring { events: taken, receipts, wake, open, pulse: pulse.clone() };
-    let ingest = Ingest::new(config.ingest, config.decoder, writer, redelivery, segments, ingesting);
-    let source = mqtt::Wiring { events, durable, session, open: opened, ready: admin.ready.clone() };
-
+    let mut flows = Vec::new();
+    for (at, (flow, (segments, found))) in config.flows.iter().zip(recovered).enumerate() {
+        flows.push(open_flow(&common, at, flow, segments, found)?);
+    }
+    let connected = Arc::clone(&common.connected);
+    let pulse = Pulse::default();
     let mut supervisor = Supervisor::new();
+    let live = admin.live.clone();
+    let ready = admin.ready.clone();
     supervisor.spawn("admin", move |stop| admin::serve(config.admin, admin, &stop))?;
-    supervisor.spawn("pulse", move |stop| pulse.watch("journal", COMMIT_MAX, &live, &stop))?;
+    let watched = pulse.clone();
+    supervisor.spawn("pulse", move |stop| watched.watch("journal", COMMIT_MAX, &live, &stop))?;
+    let mut lanes = Vec::new();
+    for Opened { lane, forwarder, windows } in flows {
+        let name = lane.flow.name.clone();
+        supervisor.spawn(&format!("forward {name}"), move |stop| forwarder.run(&stop))?;
+        if let Some(windows) = windows {
+            supervisor.spawn(&format!("windows {name}"), move |stop| windows.run(&stop))?;
+        }
+        lanes.push(lane);
+    }
+    line.stamp(&looked, synchronized);
+    let time = Time { line, boot: boot_of(&boot), synchronized_file: config.clock.synchronized_file };
+    let wiring = ingest::Wiring { events: taken, receipts, open, pulse, clocks, ready: ready.clone() };
+    let ingest = Ingest::new(config.ingest, config.decoder, lanes, redelivery, time, wiring);
     supervisor.spawn("ingest", move |_| ingest.run())?;
-    supervisor.spawn("forward", move |stop| forwarder.run(&stop))?;
-    supervisor.spawn("mqtt", move |stop| mqtt::run(&config.mqtt, source, &stop))?;
+    if !config.files.is_empty() {
+        let memory = Arc::new(Semaphore::new(config.mqtt.memory_bytes_max / file::MEMORY_UNIT_BYTES));
+        let (events, open, ready) = (events.clone(), opened.clone(), ready.clone());
+        let wiring = file::Wiring { events, marks, memory, open, ready };
+        supervisor.spawn("files", move |stop| file::run(&config.files, wiring, &stop))?;
+    }
+    if config.mqtt.topics.is_empty() {
+        connected.store(true, std::sync::atomic::Ordering::Relaxed);
+    } else {
+        let source = mqtt::Wiring { events, durable, session, open: opened, connected, ready };
+        supervisor.spawn("mqtt", move |stop| mqtt::run(&config.mqtt, source, &stop))?;
+    }
     supervisor.run(STOP).map_err(|e| anyhow::anyhow!(e)).context("weir-edge stopped")
+}
+
+/// Opens the journal of a flow and all that works on it.
+fn open_flow(
+    common: &Common<'_>,
+    at: usize,
+    flow: &Flow,
+    segments: Segments,
+    mut found: Recovered,
+) -> Result<Opened> {
+    let config = common.config;
+    let position = found.end();
+    tracing::info!(
+        flow = flow.name, dir = %flow.dir.display(), position, acknowledged = found.controls.cursor.position,
+        cut_bytes = found.torn_bytes, damaged = found.damage.len(), "journal opened"
+    );
+    ::metrics::counter!("weir_edge_journal_cut_bytes_total").increment(found.torn_bytes);
+    if config.kafka.partitions > 0 {
+        let wanted = [config.kafka.partitions; Sent::ALL.len()];
+        let known = found.controls.topics.unwrap_or(wanted);
+        let same = known.iter().zip(wanted).all(|(known, wanted)| *known == 0 || *known == wanted);
+        ensure!(same, "kafka.partitions is {wanted:?}, but the journal was numbered for {known:?}");
+        found.controls.topics = Some(wanted);
+    }
+    let rules = match flow.forward {
+        Forward::Readings => String::new(),
+        Forward::Both | Forward::Windows => rules::text(&config.rules, &flow.name),
+    };
+    let state = windows::open(&flow.dir.join("windows"), &mut found)?;
+    let (topics, cursor) = (found.controls.topics, found.controls.cursor.clone());
+    let (first_position, results) = (found.first_position, found.controls.results);
+    let rules_before = found.controls.rules.clone().unwrap_or_default();
+    let mut stream = [0; 16];
+    getrandom::fill(&mut stream).map_err(|e| anyhow::anyhow!("no random bits for a stream id: {e}"))?;
+    let opening = Opening { stream: StreamId(stream), boot: common.boot, now: common.now };
+    let sizes = WriterConfig {
+        segment_bytes: config.ingest.segment_bytes,
+        budget_bytes: flow.budget_bytes,
+        retain_bytes: flow.retain_bytes,
+        reserve_bytes: RESERVE_BYTES,
+    };
+    let mut writer = Writer::open(segments.clone(), sizes, opening, found)?;
+    if rules != rules_before {
+        writer.rules(&rules, common.now);
+    }
+    let (wake_forward, woken_forward) = flume::bounded(1);
+    let (wake_windows, woken_windows) = flume::bounded(1);
+    let shared = windows::Shared::default();
+    let start =
+        forward::Start { stream: opening.stream, position, topics, cursor, live_first: flow.live_first };
+    let forwarding = forward::Wiring {
+        lane: at,
+        who: if flow.name == Flow::DEFAULT { "kafka".to_owned() } else { format!("kafka ({})", flow.name) },
+        events: common.events.clone(),
+        wake: woken_forward,
+        durable: writer.durable(),
+        segments: segments.clone(),
+        clocks: common.clocks.clone(),
+        ready: common.ready.clone(),
+    };
+    let forwarder = Forwarder::new(config.kafka.clone(), forwarding, start);
+    let mut wake = vec![wake_forward];
+    let windows = (!rules.is_empty() || !rules_before.is_empty()).then(|| {
+        wake.push(wake_windows);
+        let wiring = windows::Wiring {
+            lane: at,
+            events: common.events.clone(),
+            wake: woken_windows,
+            durable: writer.durable(),
+            segments: segments.clone(),
+            clocks: common.clocks.clone(),
+            connected: Arc::clone(&common.connected),
+            shared: shared.clone(),
+        };
+        Windows::new(state, wiring, first_position, results)
+    });
+    if windows.is_none() {
+        shared.needed_from.store(u64::MAX, std::sync::atomic::Ordering::Release);
+    }
+    let wiring = lane::Wiring { wake, shared };
+    let lane = Lane::new(config.kafka.edge.clone(), flow.clone(), writer, wiring);
+    Ok(Opened { lane, forwarder, windows })
+}
+
+/// What the journals know of untrusted times; those of this boot are waited for unless they are known.
+fn clocks(recovered: &[(Segments, Recovered)], boot: [u8; 16]) -> Clocks {
+    let clocks = Clocks::default();
+    for correction in recovered.iter().flat_map(|(_, found)| &found.controls.corrections) {
+        let mending = Mending { known: correction.known, offset_ms: correction.offset_ms };
+        clocks.settle(correction.boot, mending);
+    }
+    clocks.wait_for(boot_of(&boot));
+    clocks
+}
+
+/// What the source may send again, from all journals, and its session.
+fn redelivery(recovered: &[(Segments, Recovered)]) -> (Redelivery, Option<(u64, u64)>) {
+    let mut redelivery = Redelivery::default();
+    let session = recovered.iter().find_map(|(_, found)| found.controls.session);
+    if let Some((session, _)) = session {
+        redelivery.session(session);
+        for (_, found) in recovered.iter().filter(|(_, found)| found.controls.session.map(|s| s.0) == Some(session)) {
+            found.messages.iter().for_each(|head| redelivery.appended(head.packet, head.digest, 0));
+        }
+    }
+    (redelivery, session)
+}
+
+/// How far each file is read, in any journal.
+fn marks(recovered: &[(Segments, Recovered)]) -> HashMap<u64, (u64, u64)> {
+    let mut marks: HashMap<u64, (u64, u64)> = HashMap::new();
+    for mark in recovered.iter().flat_map(|(_, found)| found.controls.files.oldest_first()) {
+        let known = marks.entry(mark.file).or_default();
+        *known = (*known).max((mark.offset, mark.rows));
+    }
+    marks
 }
 
 /// Which boot of the machine this is; zero where the kernel does not say.

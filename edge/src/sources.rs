@@ -3,6 +3,7 @@
 //! A source hands each message to the ingest stage with a receipt and acknowledges it to its peer only when that
 //! stage gives the receipt back: then the message is on disk.
 
+pub(crate) mod file;
 pub(crate) mod mqtt;
 
 use weir_shared::clock::Now;
@@ -22,8 +23,36 @@ pub(crate) struct Message {
     pub payload: bytes::Bytes,
     /// When it arrived.
     pub arrived: Now,
+    /// What sort of source it came from.
+    pub origin: Origin,
     /// Keeps the memory accounted for until the message is in the journal.
     pub memory: Option<tokio::sync::OwnedSemaphorePermit>,
+}
+
+/// What sort of source a message came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// MQTT.
+    Mqtt,
+    /// A file: the topic is its path.
+    File {
+        /// Index of its section in the configuration.
+        format: usize,
+        /// The row of the first line in the file, from 1.
+        first_row: u64,
+        /// How far the file is read with this message.
+        mark: file::Mark,
+    },
+}
+
+impl Origin {
+    /// The word for it in dead letters.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Mqtt => "mqtt",
+            Self::File { .. } => "file",
+        }
+    }
 }
 
 /// What a source needs to acknowledge a message.
@@ -35,38 +64,4 @@ pub(crate) struct Receipt {
     pub packet: u16,
     /// Counts the messages received by this process.
     pub count: u64,
-}
-
-/// What the ingest stage hears from the others.
-#[derive(Debug)]
-pub(crate) enum Event {
-    /// A message to journal.
-    Message(Message),
-    /// The source has this session from here on, with these subscriptions.
-    Session {
-        /// Its id.
-        session: u64,
-        /// Hash of the subscriptions.
-        subscriptions: u64,
-    },
-    /// All acknowledgements up to this receipt have reached the source.
-    Proven(u64),
-    /// The acknowledgements of the last connection, up to this receipt, have reached the source; what earlier
-    /// connections left open may still be sent again.
-    Closed(u64),
-    /// Kafka has this many partitions for each kind of record.
-    Topics([u32; 2]),
-    /// Kafka has acknowledged this much.
-    Cursor(crate::journal::format::Cursor),
-    /// Kafka refuses this reading for good.
-    Refused {
-        /// Its key.
-        device: Vec<u8>,
-        /// Its value.
-        value: Vec<u8>,
-        /// What Kafka said.
-        why: String,
-        /// When it was given up.
-        now: Now,
-    },
 }

@@ -18,6 +18,27 @@
 //!  "topic":"sensors/7","received":1790000000042,"bytes":11,"raw":"<base64, maybe only the first part>"}
 //! ```
 //!
+//! A **window result** (`weir.windows`, key: the window's key; the same rule, key, start and end come again with a higher
+//! `revision` when late readings changed the result, and the higher one replaces the lower):
+//! ```json
+//! {"rule":"avg-10s","key":{"device":"pump-7"},"start":1790000000000,"end":1790000010000,"revision":0,"count":10,
+//!  "values":{"t":{"count":10,"mean":21.5,"max":22.0}},"completeness":1.0,"incomplete":"state_lost"}
+//! ```
+//! `count` is the number of readings in the window; `completeness` only where the expected interval is known;
+//! `incomplete` only where readings are known to be missing, and why.
+//!
+//! A **late** reading (`weir.late`, key: device): beyond the allowed lateness of a window rule, so in no result of it:
+//! ```json
+//! {"rule":"avg-10s","watermark":1790000020000,"reading":{…}}
+//! ```
+//!
+//! A **gap** (`weir.gaps`, key: the edge): what an edge gave up or lost, of records that it had numbered:
+//! ```json
+//! {"edge":"gw-1","reason":"dropped","stream":"<32 hex>","topic":"weir.readings","partition":3,"from":17,"to":42,
+//!  "count":26,"time_from":1790000000000,"time_to":1790000009000,"noticed":1790000099000}
+//! ```
+//! `from` and `to` are the first and the last number that will not come; some of the last ones may have been on their way.
+//!
 //! An **enriched** reading (`weir.enriched`) is the reading with two more members at the front:
 //! ```json
 //! {"weir":{"stream":"<32 hex>","partition":3,"number":17,"edge":"gw-1","joined":true,"versions":{"devices":1}},
@@ -30,6 +51,12 @@ use crate::record::{Identity, StreamId};
 pub const READINGS: &str = "weir.readings";
 /// Messages that an edge could not turn into readings.
 pub const EDGE_REJECTED: &str = "weir.edge-rejected";
+/// Results of the edges' windows.
+pub const WINDOWS: &str = "weir.windows";
+/// Readings that came too late for a window of an edge.
+pub const LATE: &str = "weir.late";
+/// What edges gave up or lost.
+pub const GAPS: &str = "weir.gaps";
 /// Readings deduplicated and joined.
 pub const ENRICHED: &str = "weir.enriched";
 /// All dead letters: the edges' and the cloud's own.
@@ -41,6 +68,12 @@ pub const STATE_PREFIX: &str = "weir.state.";
 pub const EDGE: &str = "edge";
 /// Header: stream id, 32 hex digits.
 pub const STREAM: &str = "stream";
+/// Header of a record that is no data: what it tells, so far only [`CLOSED`].
+pub const CONTROL: &str = "control";
+/// A stream is closed: all of it that went to this partition is acknowledged. Value: `{"stream":"<32 hex>","next":42}`.
+pub const CLOSED: &[u8] = b"closed";
+/// Header of a record that was held back while newer ones were sent first: rules that need order leave it out.
+pub const BACKLOG: &str = "backlog";
 /// Header: number within (stream, topic, partition), decimal.
 pub const NUMBER: &str = "number";
 

@@ -44,7 +44,8 @@ fn of_the_processor() {
     let enriched = cloud("weir_cloud_process_enriched_total", "");
     let rejected = cloud("weir_cloud_process_rejected_total", "");
     let repeats = cloud("weir_cloud_process_repeats_total", "");
-    assert_eq!(received, enriched + rejected + repeats, "received = enriched + rejected + repeats");
+    let controls = cloud("weir_cloud_process_controls_total", "");
+    assert_eq!(received, enriched + rejected + repeats + controls, "received, where it went");
     assert_eq!((enriched, rejected), (readings, letters));
     assert_eq!(
         cloud("weir_cloud_process_missing_total", ""),

@@ -1,7 +1,7 @@
 //! Where everything of a stack listens: one port base per stack name, loopback only.
 //!
-//! In: a stack's name (`demo` or `test`). Out: its ports and the addresses programs need.
-//! Guarantees: the two stacks share no port; nothing else in the harness knows a port number.
+//! In: a stack's name (`demo`, `test` or `chaos`). Out: its ports and the addresses programs need.
+//! Guarantees: the stacks share no port; nothing else in the harness knows a port number.
 //! On failure: an unknown name is an error that lists the known ones.
 
 use anyhow::{Result, bail};
@@ -17,7 +17,9 @@ pub const MYSQL_PASSWORD: &str = "weir-local";
 pub const MYSQL_DATABASE: &str = "weir";
 
 /// Stack names and their first ports, below Linux' range for outgoing connections (32768 and up).
-pub const STACKS: [(&str, u16); 2] = [("demo", 18100), ("test", 18200)];
+pub const STACKS: [(&str, u16); 3] = [("demo", 18100), ("test", 18200), (CHAOS, 18300)];
+/// The stack of the fault suite: only Mosquitto and Kafka.
+pub const CHAOS: &str = "chaos";
 
 /// The ports of one stack.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +32,7 @@ impl Ports {
     pub fn of(name: &str) -> Result<Self> {
         match STACKS.iter().find(|(known, _)| *known == name) {
             Some((_, base)) => Ok(Self { base: *base }),
-            None => bail!("there is no stack named `{name}`: use `demo` or `test`"),
+            None => bail!("there is no stack named `{name}`: use `demo`, `test` or `chaos`"),
         }
     }
 
@@ -117,10 +119,12 @@ mod tests {
 
     #[test]
     fn stacks_do_not_share_ports_and_unknown_names_are_refused() {
-        let [(demo, first), (test, second)] = STACKS;
-        assert!(first.abs_diff(second) >= 100);
-        assert_ne!(Ports::of(demo).expect("known").addresses(), Ports::of(test).expect("known").addresses());
+        for pair in STACKS.windows(2) {
+            assert!(pair[0].1.abs_diff(pair[1].1) >= 100);
+            let [one, other] = [pair[0].0, pair[1].0].map(|name| Ports::of(name).expect("known").addresses());
+            assert_ne!(one, other);
+        }
         let refused = Ports::of("prod").expect_err("unknown").to_string();
-        assert!(refused.contains("`demo` or `test`"), "{refused}");
+        assert!(refused.contains("`demo`, `test` or `chaos`"), "{refused}");
     }
 }

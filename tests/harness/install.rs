@@ -1,12 +1,13 @@
 //! Brings what the servers need: Debian packages, jars, one Python library, the real sensor series.
 //!
 //! In: what is on the machine. Out: programs on the path, and `target/stack/dist/` with `kafka/`,
-//! `elasticsearch/`, `python/` and `data/`.
+//! `elasticsearch/`, `python/` and `data/`; for the benchmark that needs it also `go/` and `telegraf/`.
 //! Guarantees: says what it installs; versions are pinned (Debian's are those of the release); a part is
 //! stamped with its version when it is complete, so an interrupted install is done again.
 //! On failure: the last lines of the installer's own output and where the rest is.
 
 mod apt;
+mod go;
 mod maven;
 mod python;
 
@@ -28,6 +29,21 @@ const JAVA_MIN: u32 = 17;
 
 /// Installs whatever is missing. Only one process does so at a time; others wait for it.
 pub fn everything(places: &Places, progress: Progress<'_>) -> Result<()> {
+    install(
+        places,
+        |dist| vec![maven::kafka(dist), maven::elasticsearch(dist), python::engine(dist), python::data(dist)],
+        progress,
+    )
+}
+
+/// Installs Telegraf, which one benchmark compares with; gives its program.
+pub fn telegraf(places: &Places, progress: Progress<'_>) -> Result<PathBuf> {
+    install(places, |dist| vec![python::engine(dist), go::toolchain(dist), go::telegraf(dist)], progress)?;
+    Ok(places.dist().join("telegraf/telegraf"))
+}
+
+/// Installs those of the parts that are missing, in their order.
+fn install(places: &Places, parts: fn(&Path) -> Vec<Part>, progress: Progress<'_>) -> Result<()> {
     let dist = places.dist();
     fs::create_dir_all(&dist).with_context(|| format!("cannot create {}", dist.display()))?;
     let lock = File::create(dist.join("lock"))?;
@@ -35,14 +51,23 @@ pub fn everything(places: &Places, progress: Progress<'_>) -> Result<()> {
         progress("another weir-stack is installing: waiting for it");
         rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)?;
     }
-    let parts =
-        [maven::kafka(&dist), maven::elasticsearch(&dist), python::engine(&dist), python::data(&dist)];
+    let parts = parts(&dist);
     let missing: Vec<&Part> = parts.iter().filter(|part| !part.is_complete()).collect();
     apt::install_missing(&dist, &missing, progress)?;
     for part in missing {
         part.install(progress)?;
     }
     Ok(())
+}
+
+/// Installs what the fault suite of the edge needs beside the servers.
+///
+/// # Errors
+/// What apt says; without root: the command to type.
+pub fn chaos(places: &Places, progress: Progress<'_>) -> Result<()> {
+    let dist = places.dist();
+    fs::create_dir_all(&dist).with_context(|| format!("cannot create {}", dist.display()))?;
+    apt::install_chaos(&dist, progress)
 }
 
 /// A folder of `dist` with a pinned content.

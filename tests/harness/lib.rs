@@ -30,4 +30,7 @@ pub mod simulator;
 
 pub mod oracle;
 
+pub mod faults;
+pub mod judge;
+
 pub mod bench;

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use crate::addresses::Ports;
+use crate::addresses::{CHAOS, Ports};
 use crate::places::Places;
 use crate::readiness::Probe;
 
@@ -38,18 +38,21 @@ pub(crate) struct Recipe {
     pub(crate) probe: Probe,
 }
 
-/// All five. The order is also that of `status`.
+/// All five, or the two that the fault suite of the edge needs. The order is also that of `status`.
 pub(crate) fn recipes(places: &Places, name: &str) -> Result<Vec<Recipe>> {
     let ports = Ports::of(name)?;
     let data = places.stack(name).join("data");
     let dist = places.dist();
-    Ok(vec![
-        mosquitto::recipe(&data, ports)?,
-        kafka::recipe(&data, &dist, ports)?,
+    let mut recipes = vec![mosquitto::recipe(&data, ports)?, kafka::recipe(&data, &dist, ports)?];
+    if name == CHAOS {
+        return Ok(recipes);
+    }
+    recipes.extend([
         mariadb::recipe(&data, ports)?,
         elasticsearch::recipe(&data, &dist, ports)?,
         clickhouse::recipe(&data, &dist, ports),
-    ])
+    ]);
+    Ok(recipes)
 }
 
 fn text(path: &Path) -> String {

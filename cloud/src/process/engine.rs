@@ -2,7 +2,7 @@
 //!
 //! Comes in: a record with its headers, the marks of its partition, the dimension tables. Goes out: topic, key and
 //! headers of the result, its value in a buffer that is used again.
-//! Guarantees: each record is exactly one of enriched, rejected or repeat in its [`Tally`]. Pure: no Kafka, no clock.
+//! Guarantees: each record is exactly one of enriched, rejected, repeat or control in its [`Tally`]. Pure: no Kafka, no clock.
 
 use std::borrow::Cow;
 
@@ -30,6 +30,8 @@ pub(super) struct Headers<'a> {
     pub(super) stream: Option<&'a [u8]>,
     /// [`wire::NUMBER`]
     pub(super) number: Option<&'a [u8]>,
+    /// [`wire::CONTROL`]
+    pub(super) control: Option<&'a [u8]>,
 }
 
 /// A record of an input topic.
@@ -86,7 +88,7 @@ impl<'a> Engine<'a> {
         self.looked_up.fill((0, 0));
     }
 
-    /// Processes a record; `None` is a repeat.
+    /// Processes a record; `None` is a repeat, or a control record.
     pub(super) fn process<'r>(
         &mut self,
         record: &Incoming<'r>,
@@ -105,6 +107,10 @@ impl<'a> Engine<'a> {
                 tally.repeats += 1;
                 return None;
             }
+        }
+        if record.headers.control.is_some() {
+            tally.controls += 1;
+            return None;
         }
         let body = record.value.unwrap_or_default();
         let done = match record.input {
@@ -188,14 +194,14 @@ fn origin<'a>(record: &Incoming<'_>, identity: Option<(Identity, &'a str)>) -> O
 }
 
 fn pass_on<'r>(record: &Incoming<'r>) -> Option<[(&'static str, &'r [u8]); 3]> {
-    let Headers { edge, stream, number } = record.headers;
+    let Headers { edge, stream, number, .. } = record.headers;
     Some([(wire::EDGE, edge?), (wire::STREAM, stream?), (wire::NUMBER, number?)])
 }
 
 /// Who the record says it is, and the name of its edge.
 fn identity<'r>(record: &Incoming<'r>) -> Result<(Identity, &'r str), Refusal> {
     let refuse = |what: &str| Refusal::new("no_identity", what);
-    let Headers { edge, stream, number } = record.headers;
+    let Headers { edge, stream, number, .. } = record.headers;
     let (Some(stream), Some(number)) = (stream, number) else {
         return Err(refuse("the headers stream and number are missing or cannot be read"));
     };

@@ -1,4 +1,4 @@
-//! What the processor shows. The books balance: received = enriched + rejected + repeats, counted after the commit.
+//! What the processor shows. The books balance: received = enriched + rejected + repeats + controls, counted after the commit.
 //!
 //! Comes in: what a cycle did. Goes out: metrics `weir_cloud_process_…`. Guarantees: no label per device.
 
@@ -20,6 +20,8 @@ pub(super) struct Tally {
     pub(super) rejected: HashMap<&'static str, u64>,
     /// Dropped, because they were accepted before.
     pub(super) repeats: u64,
+    /// Records that tell something and are no data.
+    pub(super) controls: u64,
     /// Numbers that never came.
     pub(super) missing: u64,
 }
@@ -42,6 +44,7 @@ struct Topic {
     received: Counter,
     enriched: Counter,
     repeats: Counter,
+    controls: Counter,
     missing: Counter,
     lag: Gauge,
 }
@@ -56,6 +59,7 @@ impl Measures {
                 received: counter!("weir_cloud_process_received_total", "topic" => name),
                 enriched: counter!("weir_cloud_process_enriched_total", "topic" => name),
                 repeats: counter!("weir_cloud_process_repeats_total", "topic" => name),
+                controls: counter!("weir_cloud_process_controls_total", "topic" => name),
                 missing: counter!("weir_cloud_process_missing_total", "topic" => name),
                 lag: gauge!("weir_cloud_process_lag_records", "topic" => name),
             }
@@ -81,6 +85,7 @@ impl Measures {
             topic.received.increment(tally.received);
             topic.enriched.increment(tally.enriched);
             topic.repeats.increment(tally.repeats);
+            topic.controls.increment(tally.controls);
             topic.missing.increment(tally.missing);
             for (reason, n) in &tally.rejected {
                 counter!("weir_cloud_process_rejected_total", "topic" => topic.name, "reason" => *reason)

@@ -1,20 +1,21 @@
 //! The JSON decoder with its field mapping.
 //!
-//! Comes in: a message that is one JSON object, or an array of objects with one reading each. Goes out: readings as
-//! the JSON of `weir.readings`, or rejections. Guarantees: parsed once (an array: once into its elements, each
-//! element once); strings are borrowed where they hold no escapes. On failure: the reason, where, and the raw bytes.
+//! Comes in: a message (or a line of a file) that is one JSON object, or an array of objects with one reading each.
+//! Goes out: readings as the JSON of `weir.readings`, or rejections. Guarantees: parsed once (an array: once into its
+//! elements, each element once); strings are borrowed where they hold no escapes; without rules, what was parsed is
+//! written with nothing in between. On failure: the reason, where, and the raw bytes.
 
-use serde_json::value::RawValue;
-use weir_shared::clock::Now;
-use weir_shared::record;
+use std::borrow::Cow;
 
-use super::rejection::reject;
-use super::{Decoded, Input, Reading, Reason, Rejection};
+use weir_shared::config::Section;
+use weir_shared::reading::{Reading, Value};
 
-mod encode;
+use super::times::Written;
+use super::{Decoded, Job, Reason, Refused, checked_device, encode, in_row};
+
 mod node;
 
-use node::Node;
+use node::{Field, Node};
 
 /// Most readings in one message: more would let one message grow a hundredfold in dead letters.
 const READINGS_MAX: usize = 4096;
@@ -26,8 +27,12 @@ pub(crate) struct Mapping {
     pub device: Vec<String>,
     /// Level of the topic that is the device, from 1; 0 for none.
     pub device_topic_level: usize,
+    /// The device where neither says it; empty for none.
+    pub device_name: String,
     /// Path of the event time; empty for the time of arrival.
     pub time: Vec<String>,
+    /// How times are written.
+    pub written: Written,
     /// Path of the object of values.
     pub values: Vec<String>,
     /// Fields that are values, where `values` is empty; when this is empty too, all but the others.
@@ -36,156 +41,224 @@ pub(crate) struct Mapping {
     pub tags: Vec<String>,
 }
 
-/// Decodes JSON messages with one mapping and one set of limits.
-#[derive(Clone, Debug)]
-pub(crate) struct Decoder {
-    /// Where things are.
-    pub mapping: Mapping,
-    /// Largest message in bytes.
-    pub message_bytes_max: usize,
-    /// Bytes of a message that a dead letter keeps.
-    pub raw_bytes_max: usize,
-    /// Largest record in bytes.
-    pub record_bytes_max: usize,
+impl Mapping {
+    /// Takes `device_field`, `time_field`, `time_unit`, `time_zone`, `values_field`, `value_fields` and `tags_field`;
+    /// the other ways to a device are the caller's.
+    pub(crate) fn read(section: &Section<'_>) -> Self {
+        let path = |key| {
+            let text = section.string(key);
+            if text.is_empty() { Vec::new() } else { text.split('.').map(str::to_owned).collect() }
+        };
+        Self {
+            device: path("device_field"),
+            device_topic_level: 0,
+            device_name: String::new(),
+            time: path("time_field"),
+            written: Written::read(section),
+            values: path("values_field"),
+            value_fields: section.strings("value_fields"),
+            tags: path("tags_field"),
+        }
+    }
+
+    fn is_value(&self, name: &str) -> bool {
+        if self.value_fields.is_empty() {
+            let others = [&self.device, &self.time, &self.tags];
+            !others.iter().any(|path| path.first().is_some_and(|first| first == name))
+        } else {
+            self.value_fields.iter().any(|field| field == name)
+        }
+    }
 }
 
-/// Why a reading is refused, before it becomes a dead letter.
-type Refused = (Reason, String);
-
-impl Decoder {
-    /// Decodes one message; `out` gets at least one result.
-    pub(crate) fn decode(&self, input: &Input<'_>, mut out: impl FnMut(Decoded)) {
-        if let Err((reason, detail)) = self.decode_message(input, &mut out) {
-            let rejection = reject(input, reason, &detail, input.payload, None, self.raw_bytes_max);
-            out(Decoded::Rejection(rejection));
-        }
+/// Decodes a message that is one JSON value.
+pub(super) fn message<F: FnMut(Decoded)>(job: &Job<'_>, mapping: &Mapping, out: &mut F) {
+    let payload = job.input.payload;
+    let max = job.limits.message_bytes_max;
+    let done = if payload.is_empty() {
+        Err((Reason::Empty, "no bytes".to_owned()))
+    } else if payload.len() > max {
+        Err((Reason::TooLarge, format!("{} bytes, at most {max} are taken", payload.len())))
+    } else {
+        std::str::from_utf8(payload)
+            .map_err(|e| (Reason::InvalidUtf8, format!("not UTF-8 from byte {}", e.valid_up_to())))
+            .and_then(|text| readings(job, mapping, text, out, Refused::clone))
+    };
+    if let Err(refused) = done {
+        out(job.reject(&refused, payload, None));
     }
+}
 
-    /// The dead letter of a reading that Kafka refused for good; its topic is not known any more, so it is the device.
-    pub(crate) fn refused_by_kafka(&self, device: &str, value: &[u8], why: &str, now: Now) -> Rejection {
-        let input = Input { topic: device, payload: value, arrived: now };
-        reject(&input, Reason::RefusedByKafka, why, value, None, self.raw_bytes_max)
+/// Decodes a line that is one JSON value.
+pub(super) fn line<F: FnMut(Decoded)>(job: &Job<'_>, mapping: &Mapping, row: u64, text: &str, out: &mut F) {
+    if let Err(refused) = readings(job, mapping, text, out, |refused| in_row(row, refused)) {
+        out(job.reject(&in_row(row, &refused), text.as_bytes(), None));
     }
+}
 
-    fn decode_message(&self, input: &Input<'_>, out: &mut impl FnMut(Decoded)) -> Result<(), Refused> {
-        let payload = input.payload;
-        if payload.is_empty() {
-            return Err((Reason::Empty, "no bytes".to_owned()));
-        }
-        if payload.len() > self.message_bytes_max {
-            let max = self.message_bytes_max;
-            return Err((Reason::TooLarge, format!("{} bytes, at most {max} are taken", payload.len())));
-        }
-        let text = std::str::from_utf8(payload)
-            .map_err(|e| (Reason::InvalidUtf8, format!("not UTF-8 from byte {}", e.valid_up_to())))?;
-        match parse(text)? {
-            Node::Array(elements) => {
-                if elements.is_empty() || elements.len() > READINGS_MAX {
-                    let detail = format!("{} readings, from 1 to {READINGS_MAX} are taken", elements.len());
-                    return Err((Reason::ReadingsCount, detail));
-                }
-                for (index, element) in elements.into_iter().enumerate() {
-                    out(self.decode_element(input, element, index));
-                }
+fn readings<F: FnMut(Decoded)>(
+    job: &Job<'_>,
+    mapping: &Mapping,
+    text: &str,
+    out: &mut F,
+    place: impl Fn(&Refused) -> Refused,
+) -> Result<(), Refused> {
+    match parse(text)? {
+        Node::Array(elements) => {
+            if elements.is_empty() || elements.len() > READINGS_MAX {
+                let detail = format!("{} readings, from 1 to {READINGS_MAX} are taken", elements.len());
+                return Err((Reason::ReadingsCount, detail));
             }
-            node => out(Decoded::Reading(self.reading(input, &node)?)),
-        }
-        Ok(())
-    }
-
-    fn decode_element(&self, input: &Input<'_>, element: &RawValue, index: usize) -> Decoded {
-        match parse(element.get()).and_then(|node| self.reading(input, &node)) {
-            Ok(reading) => Decoded::Reading(reading),
-            Err((reason, detail)) => {
-                let raw = element.get().as_bytes();
-                Decoded::Rejection(reject(input, reason, &detail, raw, Some(index), self.raw_bytes_max))
+            for (index, element) in elements.into_iter().enumerate() {
+                let decoded = parse(element.get()).and_then(|node| reading(job, mapping, &node));
+                out(decoded.unwrap_or_else(|refused| {
+                    job.reject(&place(&refused), element.get().as_bytes(), Some(index))
+                }));
             }
         }
+        node => out(reading(job, mapping, &node)?),
     }
+    Ok(())
+}
 
-    fn reading(&self, input: &Input<'_>, node: &Node<'_>) -> Result<Reading, Refused> {
-        let Node::Object(fields) = node else {
-            return Err((Reason::NotAnObject, format!("{}, not an object", node.kind())));
-        };
-        let device = self.device(input, node)?;
-        let time = self.time(input, node)?;
-        let mut value = Vec::with_capacity(input.payload.len() + 96);
+fn reading(job: &Job<'_>, mapping: &Mapping, node: &Node<'_>) -> Result<Decoded, Refused> {
+    if !matches!(node, Node::Object(_)) {
+        return Err((Reason::NotAnObject, format!("{}, not an object", node.kind())));
+    }
+    let device = checked_device(device(job, mapping, node)?)?;
+    let time = time(job, mapping, node)?;
+    let nothing = Node::Object(Vec::new());
+    let values = if mapping.values.is_empty() { node } else { object(node, &mapping.values)? };
+    let tags = match node.at(&mapping.tags) {
+        Some(tags @ Node::Object(_)) if !mapping.tags.is_empty() => tags,
+        None | Some(Node::Null) => &nothing,
+        _ if mapping.tags.is_empty() => &nothing,
+        Some(other) => {
+            return Err((Reason::TagWrongType, format!("tags are {}, not an object", other.kind())));
+        }
+    };
+    let wanted = |name: &str| !mapping.values.is_empty() || mapping.is_value(name);
+    let arrived = &job.input.arrived;
+    if job.clean.is_empty() {
+        let mut value = Vec::with_capacity(job.input.payload.len().min(job.limits.record_bytes_max) + 96);
         encode::head(&mut value, &device, time);
-        match (self.mapping.values.is_empty(), self.mapping.value_fields.is_empty()) {
-            (false, _) => encode::values(&mut value, object(node, &self.mapping.values)?, |_| true)?,
-            (true, false) => {
-                encode::values(&mut value, fields, |n| self.mapping.value_fields.iter().any(|f| f == n))?;
-            }
-            (true, true) => encode::values(&mut value, fields, |n| !self.is_mapped(n))?,
-        }
-        match node.at(&self.mapping.tags) {
-            Some(Node::Object(tags)) if !self.mapping.tags.is_empty() => encode::tags(&mut value, tags)?,
-            None | Some(Node::Null) => encode::tags(&mut value, &[])?,
-            _ if self.mapping.tags.is_empty() => encode::tags(&mut value, &[])?,
-            Some(other) => {
-                return Err((Reason::TagWrongType, format!("tags are {}, not an object", other.kind())));
-            }
-        }
-        encode::tail(&mut value, input.arrived.wall_ms, input.arrived.trusted);
-        if value.len() + device.len() > self.record_bytes_max {
-            let detail = format!("{} bytes as a record, at most {}", value.len(), self.record_bytes_max);
-            return Err((Reason::RecordTooLarge, detail));
-        }
-        Ok(Reading { device, value })
+        write_values(&mut value, values.fields(), wanted)?;
+        write_tags(&mut value, tags.fields())?;
+        encode::tail(&mut value, arrived.wall_ms, arrived.trusted);
+        return job.sized(device.into_owned(), time, value);
     }
+    let values = values.fields().iter().filter(|(name, value)| wanted(name) && !matches!(value, Node::Null));
+    let values = values.map(|(name, value)| Ok((borrow(name), value_of(name, value)?)));
+    let tags =
+        tags.fields().iter().map(|(name, value)| Ok((borrow(name), Cow::Borrowed(tag_of(name, value)?))));
+    job.finish(Reading {
+        device,
+        time,
+        values: values.collect::<Result<_, Refused>>()?,
+        tags: tags.collect::<Result<_, Refused>>()?,
+        received: arrived.wall_ms,
+    })
+}
 
-    fn is_mapped(&self, name: &str) -> bool {
-        let m = &self.mapping;
-        [&m.device, &m.time, &m.tags].iter().any(|path| path.first().is_some_and(|first| first == name))
+fn write_values(
+    out: &mut Vec<u8>,
+    fields: &[Field<'_>],
+    wanted: impl Fn(&str) -> bool,
+) -> Result<(), Refused> {
+    let mut members = encode::Members::open(out, b",\"values\":{");
+    for (name, node) in fields.iter().filter(|(name, _)| wanted(name)) {
+        if matches!(node, Node::Null) {
+            continue;
+        }
+        members.name(name)?;
+        match node {
+            Node::Bool(v) => members.bool(*v),
+            Node::Unsigned(v) => members.unsigned(*v),
+            Node::Signed(v) => members.signed(*v),
+            Node::Float(v) => members.float(*v),
+            Node::String(v) => members.text(name, v)?,
+            other => return Err(wrong_type(name, other)),
+        }
     }
+    members.close_values()?;
+    encode::unique(fields)
+}
 
-    fn device(&self, input: &Input<'_>, node: &Node<'_>) -> Result<String, Refused> {
-        let found = if self.mapping.device.is_empty() { None } else { node.at(&self.mapping.device) };
-        let device = match found {
-            Some(Node::String(s)) => s.as_ref().to_owned(),
-            Some(Node::Unsigned(n)) => n.to_string(),
-            Some(Node::Signed(n)) => n.to_string(),
-            None | Some(Node::Null) => match self.mapping.device_topic_level {
-                0 => return Err((Reason::DeviceMissing, format!("no {}", self.mapping.device.join(".")))),
-                level => input.topic.split('/').nth(level - 1).map(str::to_owned).ok_or_else(|| {
-                    (Reason::DeviceMissing, format!("no level {level} in topic {}", input.topic))
-                })?,
-            },
-            Some(other) => return Err((Reason::DeviceInvalid, format!("device is {}", other.kind()))),
-        };
-        if device.is_empty() || device.len() > record::DEVICE_BYTES_MAX {
-            let detail = format!("{} bytes, from 1 to {} are taken", device.len(), record::DEVICE_BYTES_MAX);
-            return Err((Reason::DeviceInvalid, detail));
-        }
-        Ok(device)
+fn write_tags(out: &mut Vec<u8>, fields: &[Field<'_>]) -> Result<(), Refused> {
+    let mut members = encode::Members::open(out, b",\"tags\":{");
+    for (name, node) in fields {
+        let tag = tag_of(name, node)?;
+        members.name(name)?;
+        members.tag(tag);
     }
+    members.close();
+    encode::unique(fields)
+}
 
-    fn time(&self, input: &Input<'_>, node: &Node<'_>) -> Result<i64, Refused> {
-        if self.mapping.time.is_empty() {
-            return Ok(input.arrived.wall_ms);
-        }
-        let invalid = |what: &str| (Reason::TimeInvalid, format!("{what}, neither integer ms nor RFC 3339"));
-        let time = match node.at(&self.mapping.time) {
-            None | Some(Node::Null) => {
-                return Err((Reason::TimeMissing, format!("no {}", self.mapping.time.join("."))));
-            }
-            Some(Node::Unsigned(n)) => i64::try_from(*n).unwrap_or(i64::MAX),
-            Some(Node::Signed(n)) => *n,
-            Some(Node::String(s)) => {
-                s.parse::<jiff::Timestamp>().map_err(|e| invalid(&format!("{s:?}: {e}")))?.as_millisecond()
-            }
-            Some(other) => return Err(invalid(other.kind())),
-        };
-        if !(record::TIME_MS_MIN..=record::TIME_MS_MAX).contains(&time) {
-            return Err((Reason::TimeOutOfRange, format!("{time} ms is not from 1970 to 2261")));
-        }
-        Ok(time)
+fn value_of<'n>(name: &str, node: &'n Node<'_>) -> Result<Value<'n>, Refused> {
+    Ok(match node {
+        Node::Bool(v) => Value::Bool(*v),
+        Node::Unsigned(v) => Value::Unsigned(*v),
+        Node::Signed(v) => Value::Signed(*v),
+        Node::Float(v) => Value::Float(*v),
+        Node::String(v) => Value::Text(borrow(v)),
+        other => return Err(wrong_type(name, other)),
+    })
+}
+
+fn tag_of<'n>(name: &str, node: &'n Node<'_>) -> Result<&'n str, Refused> {
+    match node {
+        Node::String(v) => Ok(v),
+        other => Err((Reason::TagWrongType, format!("{name} is {}, not a string", other.kind()))),
     }
 }
 
-fn object<'n, 'a>(node: &'n Node<'a>, path: &[String]) -> Result<&'n [node::Field<'a>], Refused> {
+fn borrow(text: &str) -> Cow<'_, str> {
+    Cow::Borrowed(text)
+}
+
+fn wrong_type(name: &str, node: &Node<'_>) -> Refused {
+    (Reason::ValueWrongType, format!("{name} is {}", node.kind()))
+}
+
+fn device<'n>(job: &Job<'n>, mapping: &'n Mapping, node: &'n Node<'_>) -> Result<Cow<'n, str>, Refused> {
+    let found = if mapping.device.is_empty() { None } else { node.at(&mapping.device) };
+    match found {
+        Some(Node::String(s)) => Ok(borrow(s)),
+        Some(Node::Unsigned(n)) => Ok(Cow::Owned(n.to_string())),
+        Some(Node::Signed(n)) => Ok(Cow::Owned(n.to_string())),
+        None | Some(Node::Null) => match mapping.device_topic_level {
+            0 if !mapping.device_name.is_empty() => Ok(Cow::Borrowed(&mapping.device_name)),
+            0 => Err((Reason::DeviceMissing, format!("no {}", mapping.device.join(".")))),
+            level => job.input.topic.split('/').nth(level - 1).map(Cow::Borrowed).ok_or_else(|| {
+                (Reason::DeviceMissing, format!("no level {level} in topic {}", job.input.topic))
+            }),
+        },
+        Some(other) => Err((Reason::DeviceInvalid, format!("device is {}", other.kind()))),
+    }
+}
+
+fn time(job: &Job<'_>, mapping: &Mapping, node: &Node<'_>) -> Result<i64, Refused> {
+    if mapping.time.is_empty() {
+        return Ok(job.input.arrived.wall_ms);
+    }
+    let written = &mapping.written;
+    let time = match node.at(&mapping.time) {
+        None | Some(Node::Null) => {
+            return Err((Reason::TimeMissing, format!("no {}", mapping.time.join("."))));
+        }
+        Some(Node::Unsigned(n)) => written.integer(i64::try_from(*n).unwrap_or(i64::MAX)),
+        Some(Node::Signed(n)) => written.integer(*n),
+        Some(Node::Float(n)) => written.float(*n)?,
+        Some(Node::String(s)) => written.text(s)?,
+        Some(other) => return Err(written.invalid(other.kind())),
+    };
+    job.times.accept(time, &job.input.arrived)
+}
+
+fn object<'n, 'a>(node: &'n Node<'a>, path: &[String]) -> Result<&'n Node<'a>, Refused> {
     match node.at(path) {
-        Some(Node::Object(fields)) => Ok(fields),
+        Some(object @ Node::Object(_)) => Ok(object),
         None | Some(Node::Null) => Err((Reason::ValuesMissing, format!("no {}", path.join(".")))),
         Some(other) => {
             Err((Reason::ValueWrongType, format!("{} is {}, not an object", path.join("."), other.kind())))

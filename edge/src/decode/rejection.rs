@@ -2,7 +2,8 @@
 //!
 //! Comes in: why a message (or one reading of it) was refused, and its bytes. Goes out: the JSON of
 //! `weir.edge-rejected`. Guarantees: the value never exceeds `raw_bytes_max` · 4/3 + 16 KiB; `bytes` always says how
-//! long the original was, also where `raw` holds only its first part.
+//! long the original was, also where `raw` holds only its first part (of a line of a file that is too long to be read
+//! whole: how much was read).
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -20,7 +21,7 @@ const DETAIL_BYTES_MAX: usize = 300;
 pub(crate) enum Reason {
     /// No bytes at all.
     Empty,
-    /// More bytes than `decode.message_bytes_max`.
+    /// More bytes than `decode.message_bytes_max`, as a message or as a line of a file.
     TooLarge,
     /// Not UTF-8.
     InvalidUtf8,
@@ -36,7 +37,7 @@ pub(crate) enum Reason {
     DeviceInvalid,
     /// No time in its field.
     TimeMissing,
-    /// A time that is neither an integer of ms nor RFC 3339.
+    /// A time that is not written as the section says.
     TimeInvalid,
     /// A time that not all stores can hold.
     TimeOutOfRange,
@@ -54,11 +55,23 @@ pub(crate) enum Reason {
     RecordTooLarge,
     /// Kafka refused the reading three times, for reasons of its own.
     RefusedByKafka,
+    /// A row that is not CSV, or not of the header's width.
+    NotCsv,
+    /// A time longer before the arrival than is accepted.
+    ClockPast,
+    /// A time longer after the arrival than is accepted.
+    ClockFuture,
+    /// A value that a rule requires is not there.
+    ValueRequired,
+    /// A value outside the range of a rule.
+    ValueOutOfRange,
+    /// An expression of a rule has no result for this reading.
+    ExpressionFailed,
 }
 
 impl Reason {
     /// All of them, for metrics that start at zero.
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 24] = [
         Self::Empty,
         Self::TooLarge,
         Self::InvalidUtf8,
@@ -77,6 +90,12 @@ impl Reason {
         Self::NamesInvalid,
         Self::RecordTooLarge,
         Self::RefusedByKafka,
+        Self::NotCsv,
+        Self::ClockPast,
+        Self::ClockFuture,
+        Self::ValueRequired,
+        Self::ValueOutOfRange,
+        Self::ExpressionFailed,
     ];
 
     /// The text form.
@@ -100,6 +119,12 @@ impl Reason {
             Self::NamesInvalid => "names_invalid",
             Self::RecordTooLarge => "record_too_large",
             Self::RefusedByKafka => "refused_by_kafka",
+            Self::NotCsv => "not_csv",
+            Self::ClockPast => "clock_past",
+            Self::ClockFuture => "clock_future",
+            Self::ValueRequired => "value_required",
+            Self::ValueOutOfRange => "value_out_of_range",
+            Self::ExpressionFailed => "expression_failed",
         }
     }
 }
@@ -144,7 +169,7 @@ pub(crate) fn reject(
         stage,
         reason: reason.as_str(),
         detail: first_part(detail, DETAIL_BYTES_MAX),
-        source: "mqtt",
+        source: input.origin.name(),
         topic: first_part(input.topic, TOPIC_BYTES_MAX),
         index,
         received: input.arrived.wall_ms,

@@ -8,8 +8,8 @@ pub(super) struct Measures {
     pub(super) restarts: Counter,
     pub(super) in_flight: Gauge,
     pub(super) held_bytes: Gauge,
-    forwarded: [Counter; 2],
-    backlog: [Counter; 2],
+    forwarded: [Counter; Sent::ALL.len()],
+    backlog: [Counter; Sent::ALL.len()],
 }
 
 impl Measures {
@@ -30,9 +30,6 @@ impl Measures {
     /// Kafka acknowledged a record of this process, or of one before it.
     pub(super) fn forwarded(&self, kind: Sent, own: bool) {
         let counters = if own { &self.forwarded } else { &self.backlog };
-        match kind {
-            Sent::Reading => counters[0].increment(1),
-            Sent::Rejection => counters[1].increment(1),
-        }
+        counters[kind.index()].increment(1);
     }
 }

@@ -11,18 +11,32 @@ use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
-use weir_shared::clock::Deadline;
 use weir_shared::record::StreamId;
 use weir_shared::supervise::Error;
 use weir_shared::wire;
 
 use super::KafkaConfig;
-use crate::journal::format::{Place, Sent};
+use crate::journal::format::{Partitions, Place, Sent};
 
 /// How long metadata may take.
 const METADATA: Duration = Duration::from_secs(3);
-/// How long a full queue may stay full before the connection is made anew.
-const QUEUE_FULL: Duration = Duration::from_secs(60);
+
+/// A record as it is to be sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Outgoing<'a> {
+    /// Whose number it carries.
+    pub(super) stream: StreamId,
+    /// Where to.
+    pub(super) place: Place,
+    /// Whether it tells that a stream is closed.
+    pub(super) closing: bool,
+    /// Whether newer records were sent before it.
+    pub(super) backlog: bool,
+    /// Kafka key.
+    pub(super) key: &'a [u8],
+    /// Kafka value.
+    pub(super) value: &'a [u8],
+}
 
 /// Why a producer cannot go on.
 #[derive(Debug)]
@@ -80,8 +94,8 @@ impl Producer {
     }
 
     /// How many partitions the topics have.
-    pub(super) fn partitions(&self) -> Result<[u32; 2], Trouble> {
-        let mut counts = [0; 2];
+    pub(super) fn partitions(&self) -> Result<Partitions, Trouble> {
+        let mut counts = Partitions::default();
         for (kind, count) in Sent::ALL.iter().zip(&mut counts) {
             let metadata = self
                 .client
@@ -100,41 +114,30 @@ impl Producer {
         Ok(counts)
     }
 
-    /// Hands a record over; waits while the queue is full.
-    pub(super) fn send(
-        &self,
-        ticket: usize,
-        stream: StreamId,
-        place: Place,
-        key: &[u8],
-        value: &[u8],
-    ) -> Result<(), Trouble> {
+    /// Hands a record over; `false` when the queue is full.
+    pub(super) fn send(&self, ticket: usize, record: &Outgoing<'_>) -> Result<bool, Trouble> {
+        let Outgoing { stream, place, closing, backlog, key, value } = *record;
         let (stream, mut number) = (stream.to_hex(), itoa::Buffer::new());
         let number = number.format(place.number).as_bytes();
-        let headers = OwnedHeaders::new_with_capacity(3)
+        let mut headers = OwnedHeaders::new_with_capacity(5)
             .insert(Header { key: wire::EDGE, value: Some(self.edge.as_bytes()) })
             .insert(Header { key: wire::STREAM, value: Some(&stream) })
             .insert(Header { key: wire::NUMBER, value: Some(number) });
-        let mut record = BaseRecord::with_opaque_to(place.kind.topic(), ticket)
+        if closing {
+            headers = headers.insert(Header { key: wire::CONTROL, value: Some(wire::CLOSED) });
+        }
+        if backlog {
+            headers = headers.insert(Header { key: wire::BACKLOG, value: Some("1") });
+        }
+        let record = BaseRecord::with_opaque_to(place.kind.topic(), ticket)
             .partition(i32::try_from(place.partition).unwrap_or(i32::MAX))
             .key(key)
             .payload(value)
             .headers(headers);
-        let deadline = Deadline::after(QUEUE_FULL);
-        loop {
-            match self.client.send(record) {
-                Ok(()) => return Ok(()),
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back))
-                    if !deadline.passed() =>
-                {
-                    record = back;
-                    std::thread::sleep(Duration::from_millis(1));
-                    self.poll();
-                }
-                Err((error, _)) => {
-                    return Err(Trouble::retry(format!("kafka does not take records: {error}")));
-                }
-            }
+        match self.client.send(record) {
+            Ok(()) => Ok(true),
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => Ok(false),
+            Err((error, _)) => Err(Trouble::retry(format!("kafka does not take records: {error}"))),
         }
     }
 

@@ -1,16 +1,21 @@
-//! What is in flight and what is acknowledged.
+//! What is in flight and what is acknowledged, of one range of the journal.
 //!
 //! Comes in: batches as they are read, records as they are sent, acknowledgements in any order over partitions and in
-//! order within one. Goes out: the cursor. Guarantees: the cursor's position never passes a record that is not
-//! acknowledged, and a record that a cursor counted as acknowledged is not sent again. Pure.
+//! order within one. Goes out: the cursor; streams that are done; numbers that are missing. Guarantees: the cursor's
+//! position never passes a record that is not acknowledged; a record that a cursor counted as acknowledged is not sent
+//! again; a number that is jumped over is told once, unless it was announced when it was given up. Pure.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use weir_shared::record::StreamId;
 
+use crate::events::Missing;
 use crate::journal::format::{Acknowledged, Cursor, Place, Sent};
 
-type Prefix = (StreamId, Sent, u32);
+type Line = (StreamId, Sent, u32);
+
+/// Bits of a ticket; the others belong to the caller.
+pub(super) const TICKETS: usize = usize::MAX >> 3;
 
 /// Tracks one producer's records.
 #[derive(Debug)]
@@ -23,8 +28,24 @@ pub(super) struct Progress {
     /// How many tickets were dropped from the front.
     tickets_done: usize,
     in_flight: usize,
-    prefixes: HashMap<Prefix, u64>,
+    lines: HashMap<Line, Numbers>,
+    /// The first number of a line that was not seen yet.
+    first: Option<u64>,
+    missing: Vec<Missing>,
+    /// Streams that were read.
+    seen: HashSet<StreamId>,
+    /// Whether all that is durable was read once: streams that were not seen by then lie below the position.
+    caught_up: bool,
     news: bool,
+}
+
+/// How far one stream is in one partition of one topic.
+#[derive(Clone, Copy, Debug, Default)]
+struct Numbers {
+    /// All below are acknowledged.
+    acknowledged: u64,
+    /// The next one to be sent; `None` where what is missing was announced.
+    next: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -43,7 +64,10 @@ struct Ticket {
 impl Progress {
     /// Goes on from a cursor.
     pub(super) fn new(cursor: &Cursor) -> Self {
-        let prefix = |a: &Acknowledged| ((a.stream, a.next.kind, a.next.partition), a.next.number);
+        let line = |a: &Acknowledged| {
+            let numbers = Numbers { acknowledged: a.next.number, next: Some(a.next.number) };
+            ((a.stream, a.next.kind, a.next.partition), numbers)
+        };
         Self {
             position: cursor.position,
             batches: VecDeque::new(),
@@ -51,7 +75,11 @@ impl Progress {
             tickets: VecDeque::new(),
             tickets_done: 0,
             in_flight: 0,
-            prefixes: cursor.prefixes.iter().map(prefix).collect(),
+            lines: cursor.prefixes.iter().map(line).collect(),
+            first: Some(0),
+            missing: Vec::new(),
+            seen: HashSet::new(),
+            caught_up: false,
             news: false,
         }
     }
@@ -63,26 +91,74 @@ impl Progress {
 
     /// The records that follow are of this batch.
     pub(super) fn batch(&mut self, end: u64, stream: StreamId) {
+        if self.batches.back().is_none_or(|last| last.stream != stream) {
+            self.seen.insert(stream);
+        }
         self.batches.push_back(Batch { end, stream, in_flight: 0 });
+    }
+
+    /// All that is durable was read.
+    pub(super) const fn caught_up(&mut self) {
+        self.caught_up = true;
+    }
+
+    /// The journal has nothing up to `end`; `announced` when somebody has told which numbers it held.
+    pub(super) fn skipped(&mut self, end: u64, announced: bool) {
+        let stream = self.batches.back().map_or(StreamId([0; 16]), |batch| batch.stream);
+        self.batch(end, stream);
+        self.news = true;
+        if announced {
+            self.lines.values_mut().for_each(|numbers| numbers.next = None);
+            self.first = None;
+        }
+    }
+
+    /// A segment says how far a stream was numbered when it began: numbers that were not read are missing.
+    pub(super) fn numbered(&mut self, stream: StreamId, next: &[Place]) {
+        for place in next {
+            self.expect(stream, *place);
+        }
     }
 
     /// A ticket for a record of the last batch that is about to be sent; `None` when it is acknowledged already.
     pub(super) fn sending(&mut self, place: Place) -> Option<usize> {
-        let batch = self.batches.back_mut()?;
-        let prefix = (batch.stream, place.kind, place.partition);
-        if self.prefixes.get(&prefix).is_some_and(|next| place.number < *next) {
+        let stream = self.batches.back()?.stream;
+        let numbers = self.expect(stream, place);
+        numbers.next = Some(place.number + 1);
+        if place.number < numbers.acknowledged {
             return None;
         }
-        batch.in_flight += 1;
+        self.batches.back_mut()?.in_flight += 1;
         self.in_flight += 1;
         let batch = self.batches_done + self.batches.len() as u64 - 1;
         self.tickets.push_back(Some(Ticket { batch, place }));
-        Some(self.tickets_done + self.tickets.len() - 1)
+        Some(self.tickets_done.wrapping_add(self.tickets.len() - 1) & TICKETS)
+    }
+
+    /// The line of a record, whose number (or a later one) was to come next.
+    fn expect(&mut self, stream: StreamId, place: Place) -> &mut Numbers {
+        let Place { kind, partition, number } = place;
+        let numbers = self
+            .lines
+            .entry((stream, kind, partition))
+            .or_insert(Numbers { acknowledged: 0, next: self.first });
+        let next = numbers.next.unwrap_or(number).max(numbers.acknowledged);
+        if next < number {
+            let first = Place { number: next, ..place };
+            self.missing.push(Missing { stream, first, count: number - next });
+            numbers.next = Some(number);
+        }
+        numbers
+    }
+
+    /// Tickets wrap around: a 32-bit machine counts through them in half a day.
+    const fn index(&self, ticket: usize) -> usize {
+        ticket.wrapping_sub(self.tickets_done) & TICKETS
     }
 
     /// What a ticket that is not acknowledged stands for.
     pub(super) fn place(&self, ticket: usize) -> Option<(StreamId, Place)> {
-        let ticket = (*self.tickets.get(ticket.checked_sub(self.tickets_done)?)?)?;
+        let ticket = (*self.tickets.get(self.index(ticket))?)?;
         let batch = self.batches.get(usize::try_from(ticket.batch.checked_sub(self.batches_done)?).ok()?)?;
         Some((batch.stream, ticket.place))
     }
@@ -90,18 +166,24 @@ impl Progress {
     /// A record is acknowledged: what it was, unless that was known.
     pub(super) fn acknowledged(&mut self, ticket: usize) -> Option<(StreamId, Place)> {
         let (stream, place) = self.place(ticket)?;
-        let taken = self.tickets.get_mut(ticket - self.tickets_done)?.take()?;
+        let index = self.index(ticket);
+        let taken = self.tickets.get_mut(index)?.take()?;
         while self.tickets.front().is_some_and(Option::is_none) {
             self.tickets.pop_front();
-            self.tickets_done += 1;
+            self.tickets_done = self.tickets_done.wrapping_add(1);
         }
         self.in_flight -= 1;
         self.news = true;
-        let next = self.prefixes.entry((stream, place.kind, place.partition)).or_default();
-        *next = (*next).max(place.number + 1);
+        let numbers = self.lines.entry((stream, place.kind, place.partition)).or_default();
+        numbers.acknowledged = numbers.acknowledged.max(place.number + 1);
         let at = usize::try_from(taken.batch - self.batches_done).ok()?;
         self.batches[at].in_flight -= 1;
         Some((stream, place))
+    }
+
+    /// The range is at its end: the lines of all its streams.
+    pub(super) fn finish(self) -> Vec<Acknowledged> {
+        acknowledged(&self.lines, |stream| self.seen.contains(&stream))
     }
 
     /// Whether anything was acknowledged since this was last asked.
@@ -109,9 +191,14 @@ impl Progress {
         std::mem::take(&mut self.news)
     }
 
-    /// How far all is acknowledged. Streams that have nothing at or above the position are forgotten, but for the
-    /// last one seen, which may go on.
-    pub(super) fn cursor(&mut self) -> Cursor {
+    /// Numbers found missing since this was last asked.
+    pub(super) fn take_missing(&mut self) -> Vec<Missing> {
+        std::mem::take(&mut self.missing)
+    }
+
+    /// How far all is acknowledged, and the lines of streams that are done: those that have nothing at or above the
+    /// position, but for the last one seen, which may go on.
+    pub(super) fn cursor(&mut self) -> (Cursor, Vec<Acknowledged>) {
         let mut last = None;
         while let Some(batch) = self.batches.front()
             && batch.in_flight == 0
@@ -121,21 +208,29 @@ impl Progress {
             self.batches.pop_front();
             self.batches_done += 1;
         }
+        let mut done = Vec::new();
         if last.is_some() {
             let open: HashSet<_> = self.batches.iter().map(|batch| batch.stream).chain(last).collect();
-            self.prefixes.retain(|(stream, _, _), _| open.contains(stream));
+            let keep = |stream| open.contains(&stream) || !(self.caught_up || self.seen.contains(&stream));
+            done = acknowledged(&self.lines, |stream| !keep(stream));
+            self.lines.retain(|(stream, _, _), _| keep(*stream));
+            self.seen.retain(|stream| open.contains(stream));
         }
-        let mut prefixes: Vec<_> = self
-            .prefixes
-            .iter()
-            .map(|(&(stream, kind, partition), &number)| Acknowledged {
-                stream,
-                next: Place { kind, partition, number },
-            })
-            .collect();
-        prefixes.sort_by_key(|a| (a.stream, a.next));
-        Cursor { position: self.position, prefixes }
+        (Cursor { position: self.position, prefixes: acknowledged(&self.lines, |_| true) }, done)
     }
+}
+
+fn acknowledged(lines: &HashMap<Line, Numbers>, wanted: impl Fn(StreamId) -> bool) -> Vec<Acknowledged> {
+    let of = lines.iter().filter(|((stream, _, _), _)| wanted(*stream));
+    let mut list: Vec<_> = of
+        .filter(|(_, numbers)| numbers.acknowledged > 0)
+        .map(|(&(stream, kind, partition), numbers)| Acknowledged {
+            stream,
+            next: Place { kind, partition, number: numbers.acknowledged },
+        })
+        .collect();
+    list.sort_by_key(|a| (a.stream, a.next));
+    list
 }
 
 #[cfg(test)]
@@ -160,7 +255,7 @@ mod tests {
         assert_eq!(p.acknowledged(second), Some((a, place(1, 0))));
         assert_eq!(p.acknowledged(third), Some((b, place(0, 0))));
         assert_eq!(p.acknowledged(third), None);
-        let cursor = p.cursor();
+        let (cursor, _) = p.cursor();
         assert_eq!((cursor.position, cursor.prefixes.len(), p.in_flight()), (0, 2, 1));
 
         let mut again = Progress::new(&cursor);
@@ -169,17 +264,42 @@ mod tests {
         assert!(again.sending(place(1, 0)).is_none(), "acknowledged before the restart");
 
         p.acknowledged(first);
-        let cursor = p.cursor();
+        let (cursor, _) = p.cursor();
         assert_eq!(cursor.position, 20);
         assert_eq!(cursor.prefixes, vec![Acknowledged { stream: b, next: place(0, 1) }]);
 
         let mut after_a_restart = Progress::new(&cursor);
         after_a_restart.batch(30, StreamId([3; 16]));
+        after_a_restart.caught_up();
         assert_eq!(
             after_a_restart.cursor(),
-            Cursor { position: 30, prefixes: vec![] },
+            (Cursor { position: 30, prefixes: vec![] }, cursor.prefixes),
             "old streams do not pile up"
         );
+    }
+
+    #[test]
+    fn numbers_that_are_jumped_over_are_told_once() {
+        let a = StreamId([1; 16]);
+        let missing = |p: &mut Progress| -> Vec<_> {
+            p.take_missing().iter().map(|m| (m.first.partition, m.first.number, m.count)).collect()
+        };
+        let mut p = Progress::new(&Cursor::default());
+        p.batch(10, a);
+        p.sending(place(0, 0)).unwrap();
+        p.skipped(20, false);
+        p.batch(30, a);
+        p.sending(place(0, 4)).unwrap();
+        p.sending(place(1, 2)).unwrap();
+        assert_eq!(missing(&mut p), [(0, 1, 3), (1, 0, 2)]);
+        p.numbered(a, &[place(0, 5), place(1, 9)]);
+        assert_eq!(missing(&mut p), [(1, 3, 6)], "lost at the end of a segment");
+        p.sending(place(1, 9)).unwrap();
+        p.skipped(50, true);
+        p.batch(60, a);
+        p.sending(place(0, 70)).unwrap();
+        p.sending(place(0, 72)).unwrap();
+        assert_eq!(missing(&mut p), [(0, 71, 1)], "given up by policy was announced there");
     }
 
     proptest! {
@@ -207,7 +327,7 @@ mod tests {
                     if i < *stop { p.acknowledged(*ticket); } else { open.push((*batch, *place)); }
                 }
             }
-            let cursor = p.cursor();
+            let (cursor, _) = p.cursor();
             let oldest = open.iter().map(|(batch, _)| *batch).min().unwrap_or(batches.len() as u64);
             prop_assert_eq!(cursor.position, oldest);
             let mut again = Progress::new(&cursor);

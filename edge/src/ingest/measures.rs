@@ -1,12 +1,25 @@
 //! The metrics of the ingest stage.
 //!
-//! The books: `weir_edge_messages_received_total` = messages journaled + `weir_edge_messages_redelivered_total`, and
-//! for each topic `weir_edge_records_journaled_total` = `weir_edge_records_forwarded_total` + held (the forwarder's).
+//! The books: `weir_edge_messages_received_total` = messages journaled + `weir_edge_messages_redelivered_total`; their
+//! readings are journaled (by topic), kept (for windows alone), rejected or filtered; and for each topic
+//! `weir_edge_records_journaled_total` = `weir_edge_records_forwarded_total` + given up (`weir_edge_gap_records_total`)
+//! + held.
+
+use std::time::Instant;
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use weir_shared::clock::{self, Now};
+use weir_shared::timeline::Timeline;
 
-use crate::decode::Reason;
+use super::gaps::Why;
+use super::lane::Lane;
+use crate::decode::{Decoded, Reason};
 use crate::journal::format::Sent;
+
+/// A device whose clock is off by more than this is counted, in ms.
+const SKEW_MS: u64 = 60_000;
+/// How often growth is looked at, in seconds.
+const GROWTH_S: f64 = 5.0;
 
 pub(super) struct Measures {
     pub(super) received: Counter,
@@ -14,8 +27,21 @@ pub(super) struct Measures {
     pub(super) redelivered: Counter,
     pub(super) acknowledged: Counter,
     pub(super) commit_seconds: Histogram,
-    pub(super) journal_bytes: Gauge,
-    journaled: [Counter; 2],
+    pub(super) filtered: Counter,
+    pub(super) kept: Counter,
+    pub(super) given_up_bytes: Counter,
+    /// 1 while there is no room.
+    pub(super) full: Gauge,
+    skewed: Counter,
+    gaps: Vec<(Counter, Counter)>,
+    clock_trusted: Gauge,
+    clock_steps: Gauge,
+    clock_disbelieved_ms: Gauge,
+    journal_bytes: Gauge,
+    written_bytes: Gauge,
+    seconds_until_full: Gauge,
+    growth: Growth,
+    journaled: [Counter; Sent::ALL.len()],
     rejected: Vec<Counter>,
 }
 
@@ -27,7 +53,27 @@ impl Measures {
             redelivered: counter!("weir_edge_messages_redelivered_total"),
             acknowledged: counter!("weir_edge_messages_acknowledged_total"),
             commit_seconds: histogram!("weir_edge_journal_commit_seconds"),
+            filtered: counter!("weir_edge_filtered_total"),
+            kept: counter!("weir_edge_readings_kept_total"),
+            given_up_bytes: counter!("weir_edge_given_up_bytes_total"),
+            full: gauge!("weir_edge_journal_full"),
+            skewed: counter!("weir_edge_device_clock_off_total"),
+            gaps: Why::ALL
+                .map(|why| {
+                    let reason = why.as_str();
+                    (
+                        counter!("weir_edge_gaps_total", "reason" => reason),
+                        counter!("weir_edge_gap_records_total", "reason" => reason),
+                    )
+                })
+                .to_vec(),
+            clock_trusted: gauge!("weir_edge_clock_trusted"),
+            clock_steps: gauge!("weir_edge_clock_steps"),
+            clock_disbelieved_ms: gauge!("weir_edge_clock_disbelieved_milliseconds"),
             journal_bytes: gauge!("weir_edge_journal_bytes"),
+            written_bytes: gauge!("weir_edge_journal_written_bytes"),
+            seconds_until_full: gauge!("weir_edge_journal_seconds_until_full"),
+            growth: Growth::default(),
             journaled: Sent::ALL
                 .map(|kind| counter!("weir_edge_records_journaled_total", "topic" => kind.topic())),
             rejected: Reason::ALL
@@ -39,18 +85,68 @@ impl Measures {
             .rejected
             .iter()
             .chain(&measures.journaled)
-            .chain([&measures.received, &measures.redelivered])
+            .chain([&measures.received, &measures.redelivered, &measures.filtered, &measures.kept])
+            .chain([&measures.given_up_bytes, &measures.skewed])
+            .chain(measures.gaps.iter().flat_map(|(gaps, records)| [gaps, records]))
         {
             zero.increment(0);
         }
+        measures.full.set(0.0);
         measures
     }
 
-    pub(super) fn journaled(&self, kind: Sent) {
-        match kind {
-            Sent::Reading => self.journaled[0].increment(1),
-            Sent::Rejection => self.journaled[1].increment(1),
+    /// A gap over this many records.
+    pub(super) fn gap(&self, why: Why, records: u64) {
+        if let Some((gaps, count)) = Why::ALL.iter().position(|w| *w == why).and_then(|at| self.gaps.get(at)) {
+            gaps.increment(1);
+            count.increment(records);
         }
+    }
+
+    /// Devices whose clocks are off, as far as the edge can tell.
+    pub(super) fn skew(&self, decoded: &[Decoded], arrived: &Now) {
+        if !arrived.trusted {
+            return;
+        }
+        for reading in decoded {
+            if let Decoded::Reading(reading) = reading
+                && reading.time.abs_diff(arrived.wall_ms) > SKEW_MS
+            {
+                self.skewed.increment(1);
+            }
+        }
+    }
+
+    /// What the clock is worth.
+    pub(super) fn clock(&self, line: &Timeline) {
+        self.clock_trusted.set(if line.is_trusted() { 1.0 } else { 0.0 });
+        self.clock_steps.set(line.steps() as f64);
+        self.clock_disbelieved_ms.set(line.disbelieved_ms().unwrap_or(0) as f64);
+    }
+
+    /// What the journals hold, and when the first of them will be full at the pace of the last seconds.
+    pub(super) fn journals(&mut self, lanes: &[Lane]) {
+        let now = clock::instant();
+        let Some(seconds) = self.growth.since(now) else { return };
+        let bytes = |lane: &Lane| lane.writer.bytes() + lane.state_bytes();
+        let total: u64 = lanes.iter().map(bytes).sum();
+        let held: Vec<u64> = lanes.iter().map(|lane| lane.writer.held_bytes()).collect();
+        let mut until_full = f64::INFINITY;
+        for ((lane, held), before) in lanes.iter().zip(&held).zip(&self.growth.held) {
+            let pace = (*held as f64 - *before as f64) / seconds;
+            if lane.flow.budget_bytes > 0 && pace > 0.0 {
+                let room = lane.flow.budget_bytes.saturating_sub(bytes(lane)) as f64;
+                until_full = until_full.min(room / pace);
+            }
+        }
+        self.journal_bytes.set(total as f64);
+        self.written_bytes.set(lanes.iter().map(|lane| lane.writer.written_bytes()).sum::<u64>() as f64);
+        self.seconds_until_full.set(until_full);
+        self.growth = Growth { looked: Some(now), held };
+    }
+
+    pub(super) fn journaled(&self, kind: Sent) {
+        self.journaled[kind.index()].increment(1);
     }
 
     pub(super) fn rejected(&self, reason: Reason) {
@@ -58,5 +154,20 @@ impl Measures {
         if let Some(counter) = at.and_then(|at| self.rejected.get(at)) {
             counter.increment(1);
         }
+    }
+}
+
+/// What was held at the last look.
+#[derive(Default)]
+struct Growth {
+    looked: Option<Instant>,
+    held: Vec<u64>,
+}
+
+impl Growth {
+    /// Seconds since the last look, when it is time for another.
+    fn since(&self, now: Instant) -> Option<f64> {
+        let seconds = self.looked.map_or(f64::INFINITY, |looked| (now - looked).as_secs_f64());
+        (seconds >= GROWTH_S).then_some(seconds)
     }
 }

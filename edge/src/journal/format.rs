@@ -12,8 +12,9 @@
 //! ```text
 //!  0  4  magic "WBCH"          4  4  length of the frames     8  8  position of this batch
 //! 16  8  durable position when it was written                24 16  stream id
-//! 40  4  number of frames     44  4  zero                    48  4  CRC-32C of bytes 0..48 and of the frames
+//! 40  4  number of frames     44  4  boot, 0 for unknown     48  4  CRC-32C of bytes 0..48 and of the frames
 //! ```
+//! The boot is the CRC-32C of the boot id: it says which monotonic clock the frames were stamped by.
 //! **Frame** (one message of a source, or control records of the edge itself): header of 48 bytes, then records.
 //! ```text
 //!  0  4  length of the records 4  4  number of records        8  8  session of the source, 0 for none
@@ -22,20 +23,23 @@
 //! ```
 //! The highest bit of the records' number says that the wall clock was trusted.
 //!
-//! **Record**: 1 byte kind, 4 bytes length, body. Kinds: 1 reading, 2 rejection (sent: see below), 6 control;
-//! 3 window result, 4 tick and 5 gap are reserved. Readers skip kinds that they do not know.
-//! - A record to be **sent**: 4 partition, 8 number, 2 length of the key, key, value. The topic follows from the kind.
-//! - **Control**: 1 byte what, then: 1 *stream opened*: 16 boot id, 8 wall clock ms. 2 *session*: 8 session, 8 hash
-//!   of the subscriptions. 3 *topics*: per sent kind 1 kind, 4 partitions. 4 *cursor*: 8 position below which all is
-//!   acknowledged, then per stream, kind and partition 16 stream, 1 kind, 4 partition, 8 next number (all lower
-//!   numbers are acknowledged). 5 *proven*: 8 position below which no source will send a message again.
+//! **Record**: see [`record`].
 //!
-//! Invariants: each segment holds *stream opened*, *session* and *topics* (once they are known), *cursor* and *proven*
-//! before its first new message, so the newest segment alone tells how things stand. A batch whose CRC, position or lengths are wrong is
-//! damage, and so is all behind it in that segment.
+//! Invariants: each segment holds, before its first new message, a batch that begins with *stream opened* and holds
+//! *session*, *topics*, *rules* (once they are known), *cursor*, *proven*, *results*, *numbers*, and every *clock* and
+//! *file* that counts: the newest segment alone tells how things stand. Bytes whose CRC, position or lengths are wrong
+//! are damage when a whole batch follows anywhere behind them (it was written only after they were durable), and a torn
+//! write otherwise.
 
 use weir_shared::clock::Now;
 use weir_shared::record::StreamId;
+
+pub(crate) mod record;
+
+pub(crate) use record::{
+    Acknowledged, Correction, Cursor, FileMark, Numbers, Partitions, Place, Record, Sent, write_record,
+};
+use record::{read_record, u32_at, u64_at};
 
 pub(crate) const SEGMENT_HEADER: usize = 24;
 pub(crate) const BATCH_HEADER: usize = 52;
@@ -47,34 +51,6 @@ pub(crate) const BATCH_BYTES_MAX: usize = 1 << 30;
 const SEGMENT_MAGIC: &[u8; 8] = b"WEIRJRNL";
 pub(super) const BATCH_MAGIC: &[u8; 4] = b"WBCH";
 const TRUSTED: u32 = 1 << 31;
-const CONTROL: u8 = 6;
-
-/// What is sent, and where: the kind of the record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[repr(u8)]
-pub(crate) enum Sent {
-    /// A reading, to `weir.readings`.
-    Reading = 1,
-    /// A dead letter, to `weir.edge-rejected`.
-    Rejection = 2,
-}
-
-impl Sent {
-    /// All of them.
-    pub(crate) const ALL: [Self; 2] = [Self::Reading, Self::Rejection];
-
-    fn from_byte(byte: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| *kind as u8 == byte)
-    }
-
-    /// The topic.
-    pub(crate) const fn topic(self) -> &'static str {
-        match self {
-            Self::Reading => weir_shared::wire::READINGS,
-            Self::Rejection => weir_shared::wire::EDGE_REJECTED,
-        }
-    }
-}
 
 /// Head of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,71 +63,6 @@ pub(crate) struct FrameHead {
     pub digest: u128,
     /// When it arrived.
     pub arrived: Now,
-}
-
-/// Where a record goes, and its number there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Place {
-    /// Which topic.
-    pub kind: Sent,
-    /// Which partition.
-    pub partition: u32,
-    /// Which number within (stream, topic, partition).
-    pub number: u64,
-}
-
-/// One acknowledged prefix: all numbers below `next` are acknowledged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Acknowledged {
-    /// The stream.
-    pub stream: StreamId,
-    /// Topic, partition and the first number that is not acknowledged.
-    pub next: Place,
-}
-
-/// How far the forwarder is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Cursor {
-    /// All records below this position are acknowledged.
-    pub position: u64,
-    /// Prefixes of the streams that have records at or above it.
-    pub prefixes: Vec<Acknowledged>,
-}
-
-/// One record as read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Record<'a> {
-    /// To be sent to Kafka.
-    Sent {
-        /// Where to.
-        place: Place,
-        /// Kafka key.
-        key: &'a [u8],
-        /// Kafka value.
-        value: &'a [u8],
-    },
-    /// A stream was opened: by which boot, and when.
-    StreamOpened {
-        /// Boot id of the machine.
-        boot: [u8; 16],
-        /// Wall clock.
-        wall_ms: i64,
-    },
-    /// The source's session from here on.
-    Session {
-        /// Its id.
-        session: u64,
-        /// What was subscribed in it.
-        subscriptions: u64,
-    },
-    /// Partition counts by [`Sent::ALL`]'s order.
-    Topics([u32; 2]),
-    /// How far the forwarder is.
-    Cursor(Cursor),
-    /// Below this position no source will send a message again.
-    Proven(u64),
-    /// A kind that this version does not know.
-    Unknown,
 }
 
 pub(crate) fn segment_header(base: u64) -> [u8; SEGMENT_HEADER] {
@@ -170,17 +81,37 @@ pub(crate) fn read_segment_header(h: &[u8]) -> Option<(u64, u32)> {
     (whole && crc32c::crc32c(&h[..20]) == u32_at(h, 20)).then(|| (u64_at(h, 12), u32_at(h, 8)))
 }
 
+/// What the header of a batch says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seal {
+    /// Where the batch stands.
+    pub position: u64,
+    /// What is durable now.
+    pub durable: u64,
+    /// Whose numbers its records carry.
+    pub stream: StreamId,
+    /// Whose monotonic clock stamped it: see [`boot_of`].
+    pub boot: u32,
+    /// How many frames it has.
+    pub frames: u32,
+}
+
+/// How a batch names a boot of the machine; 0 for an unknown one.
+pub(crate) fn boot_of(id: &[u8; 16]) -> u32 {
+    if *id == [0; 16] { 0 } else { crc32c::crc32c(id) }
+}
+
 /// Fills the first [`BATCH_HEADER`] bytes of `batch`, whose frames follow them already.
-pub(crate) fn seal_batch(batch: &mut [u8], frames: u32, position: u64, durable: u64, stream: StreamId) {
+pub(crate) fn seal_batch(batch: &mut [u8], seal: &Seal) {
     let length = u32::try_from(batch.len() - BATCH_HEADER).expect("a batch is far below 4 GiB");
     let (h, body) = batch.split_at_mut(BATCH_HEADER);
     h[..4].copy_from_slice(BATCH_MAGIC);
     h[4..8].copy_from_slice(&length.to_le_bytes());
-    h[8..16].copy_from_slice(&position.to_le_bytes());
-    h[16..24].copy_from_slice(&durable.to_le_bytes());
-    h[24..40].copy_from_slice(&stream.0);
-    h[40..44].copy_from_slice(&frames.to_le_bytes());
-    h[44..48].fill(0);
+    h[8..16].copy_from_slice(&seal.position.to_le_bytes());
+    h[16..24].copy_from_slice(&seal.durable.to_le_bytes());
+    h[24..40].copy_from_slice(&seal.stream.0);
+    h[40..44].copy_from_slice(&seal.frames.to_le_bytes());
+    h[44..48].copy_from_slice(&seal.boot.to_le_bytes());
     let crc = crc32c::crc32c_append(crc32c::crc32c(&h[..48]), body);
     h[48..].copy_from_slice(&crc.to_le_bytes());
 }
@@ -194,34 +125,44 @@ pub(crate) struct Batch<'a> {
     pub durable: u64,
     /// Whose numbers its records carry.
     pub stream: StreamId,
+    /// Whose monotonic clock stamped it, 0 for unknown.
+    pub boot: u32,
     frames: &'a [u8],
 }
 
 impl<'a> Batch<'a> {
     /// The batch at the start of `bytes`, if it is whole and says `position`.
+    #[cfg(test)]
     pub(crate) fn read(bytes: &'a [u8], position: u64) -> Option<Self> {
-        if bytes.len() < BATCH_HEADER || bytes[..4] != *BATCH_MAGIC || u64_at(bytes, 8) != position {
-            return None;
-        }
-        let length = u32_at(bytes, 4) as usize;
-        let frames = bytes.get(BATCH_HEADER..BATCH_HEADER.checked_add(length)?)?;
-        let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[..48]), frames);
-        if length > BATCH_BYTES_MAX || crc != u32_at(bytes, 48) {
-            return None;
-        }
-        let stream = StreamId(bytes[24..40].try_into().ok()?);
-        let batch = Self { position, durable: u64_at(bytes, 16), stream, frames };
-        let mut cursor = frames;
-        for _ in 0..u32_at(bytes, 40) {
-            next_frame(&mut cursor)?;
-        }
-        cursor.is_empty().then_some(batch)
+        let whole = bytes.get(..Self::claimed(bytes, position)?)?;
+        Self::is_whole(whole, position).then(|| Self::of(whole))
     }
 
-    /// Length of the frames that the header at the start of `bytes` claims.
-    pub(crate) fn claimed_length(bytes: &[u8]) -> Option<usize> {
-        let length = u32_at(bytes.get(..BATCH_HEADER)?, 4) as usize;
-        (bytes[..4] == *BATCH_MAGIC && length <= BATCH_BYTES_MAX).then_some(length)
+    /// Whether `bytes` are one whole batch that says `position`.
+    pub(crate) fn is_whole(bytes: &[u8], position: u64) -> bool {
+        if Self::claimed(bytes, position) != Some(bytes.len()) {
+            return false;
+        }
+        let (h, mut frames) = bytes.split_at(BATCH_HEADER);
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&h[..48]), frames);
+        crc == u32_at(h, 48)
+            && (0..u32_at(h, 40)).all(|_| next_frame(&mut frames).is_some())
+            && frames.is_empty()
+    }
+
+    /// The batch that `bytes` are, which [`Batch::is_whole`].
+    pub(crate) fn of(bytes: &'a [u8]) -> Self {
+        let (h, frames) = bytes.split_at(BATCH_HEADER);
+        let stream = StreamId(h[24..40].try_into().expect("sixteen bytes"));
+        Self { position: u64_at(h, 8), durable: u64_at(h, 16), stream, boot: u32_at(h, 44), frames }
+    }
+
+    /// Bytes of the batch, with its header, that the header at the start of `bytes` claims.
+    pub(crate) fn claimed(bytes: &[u8], position: u64) -> Option<usize> {
+        let h = bytes.get(..BATCH_HEADER)?;
+        let length = u32_at(h, 4) as usize;
+        let believed = h[..4] == *BATCH_MAGIC && u64_at(h, 8) == position && length <= BATCH_BYTES_MAX;
+        believed.then_some(BATCH_HEADER + length)
     }
 
     /// Bytes of the batch with its header.
@@ -235,10 +176,14 @@ impl<'a> Batch<'a> {
     }
 
     /// Its frames, in order.
-    pub(crate) fn frames(&self) -> impl Iterator<Item = Frame<'a>> {
-        let mut rest = self.frames;
-        std::iter::from_fn(move || next_frame(&mut rest))
+    pub(crate) fn frames(&self) -> impl Iterator<Item = Frame<'a>> + use<'a> {
+        frames(self.frames)
     }
+}
+
+/// The frames that `bytes` are.
+pub(crate) fn frames(mut bytes: &[u8]) -> impl Iterator<Item = Frame<'_>> {
+    std::iter::from_fn(move || next_frame(&mut bytes))
 }
 
 /// One frame as read.
@@ -251,10 +196,10 @@ pub(crate) struct Frame<'a> {
 
 impl<'a> Frame<'a> {
     /// Its records, in order.
-    pub(crate) fn records(&self) -> impl Iterator<Item = Record<'a>> {
+    pub(crate) fn records(&self) -> impl Iterator<Item = Record<'a>> + use<'a> {
         let mut rest = self.records;
         std::iter::from_fn(move || {
-            let (head, tail) = rest.split_at_checked(5)?;
+            let (head, tail) = rest.split_at_checked(record::HEAD)?;
             let (body, tail) = tail.split_at_checked(u32_at(head, 1) as usize)?;
             rest = tail;
             Some(read_record(head[0], body).unwrap_or(Record::Unknown))
@@ -278,39 +223,6 @@ fn next_frame<'a>(rest: &mut &'a [u8]) -> Option<Frame<'a>> {
     Some(Frame { head: FrameHead { session: u64_at(h, 8), packet, digest, arrived }, records })
 }
 
-fn read_record(kind: u8, body: &[u8]) -> Option<Record<'_>> {
-    if let Some(kind) = Sent::from_byte(kind) {
-        let (head, rest) = body.split_at_checked(14)?;
-        let place = Place { kind, partition: u32_at(head, 0), number: u64_at(head, 4) };
-        let (key, value) = rest.split_at_checked(usize::from(u16::from_le_bytes([head[12], head[13]])))?;
-        return Some(Record::Sent { place, key, value });
-    }
-    if kind != CONTROL {
-        return None;
-    }
-    let (what, body) = body.split_first()?;
-    match (what, body.len()) {
-        (1, 24) => Some(Record::StreamOpened {
-            boot: body[..16].try_into().ok()?,
-            wall_ms: u64_at(body, 16).cast_signed(),
-        }),
-        (2, 16) => Some(Record::Session { session: u64_at(body, 0), subscriptions: u64_at(body, 8) }),
-        (3, 10) => Some(Record::Topics([u32_at(body, 1), u32_at(body, 6)])),
-        (5, 8) => Some(Record::Proven(u64_at(body, 0))),
-        (4, 8..) => {
-            let prefixes = body[8..].chunks_exact(29).map(read_prefix).collect::<Option<_>>()?;
-            Some(Record::Cursor(Cursor { position: u64_at(body, 0), prefixes }))
-        }
-        _ => None,
-    }
-}
-
-fn read_prefix(b: &[u8]) -> Option<Acknowledged> {
-    let stream = StreamId(b[..16].try_into().ok()?);
-    let next = Place { kind: Sent::from_byte(b[16])?, partition: u32_at(b, 17), number: u64_at(b, 21) };
-    Some(Acknowledged { stream, next })
-}
-
 /// Appends the head of a frame to `out`; [`end_frame`] completes it with what was appended since.
 pub(crate) fn begin_frame(out: &mut Vec<u8>, head: &FrameHead) -> usize {
     let start = out.len();
@@ -331,61 +243,17 @@ pub(crate) fn end_frame(out: &mut [u8], start: usize, records: u32, trusted: boo
     out[start + 4..start + 8].copy_from_slice(&records.to_le_bytes());
 }
 
-/// Appends a record; keys are at most 65,535 bytes (devices and topics are cut to 255).
-pub(crate) fn write_record(out: &mut Vec<u8>, record: &Record<'_>) {
-    let start = out.len();
-    out.extend_from_slice(&[CONTROL, 0, 0, 0, 0]);
-    match record {
-        Record::Sent { place, key, value } => {
-            out[start] = place.kind as u8;
-            out.extend_from_slice(&place.partition.to_le_bytes());
-            out.extend_from_slice(&place.number.to_le_bytes());
-            let key_len = u16::try_from(key.len()).expect("keys are cut to 255 bytes");
-            out.extend_from_slice(&key_len.to_le_bytes());
-            out.extend_from_slice(key);
-            out.extend_from_slice(value);
+/// Gives the records to be sent in these frames the numbers that `next` says for kind and partition.
+pub(crate) fn renumber(frames: &mut [u8], mut next: impl FnMut(Sent, u32) -> u64) {
+    let mut at = 0;
+    while at + FRAME_HEADER <= frames.len() {
+        let end = at + FRAME_HEADER + u32_at(frames, at) as usize;
+        at += FRAME_HEADER;
+        while at + record::HEAD <= end {
+            let length = u32_at(frames, at + 1) as usize;
+            record::renumber(&mut frames[at..at + record::HEAD + length], &mut next);
+            at += record::HEAD + length;
         }
-        Record::StreamOpened { boot, wall_ms } => {
-            out.push(1);
-            out.extend_from_slice(boot);
-            out.extend_from_slice(&wall_ms.to_le_bytes());
-        }
-        Record::Session { session, subscriptions } => {
-            out.push(2);
-            out.extend_from_slice(&session.to_le_bytes());
-            out.extend_from_slice(&subscriptions.to_le_bytes());
-        }
-        Record::Topics(partitions) => {
-            out.push(3);
-            for (kind, count) in Sent::ALL.iter().zip(partitions) {
-                out.push(*kind as u8);
-                out.extend_from_slice(&count.to_le_bytes());
-            }
-        }
-        Record::Cursor(cursor) => {
-            out.push(4);
-            out.extend_from_slice(&cursor.position.to_le_bytes());
-            for prefix in &cursor.prefixes {
-                out.extend_from_slice(&prefix.stream.0);
-                out.push(prefix.next.kind as u8);
-                out.extend_from_slice(&prefix.next.partition.to_le_bytes());
-                out.extend_from_slice(&prefix.next.number.to_le_bytes());
-            }
-        }
-        Record::Proven(position) => {
-            out.push(5);
-            out.extend_from_slice(&position.to_le_bytes());
-        }
-        Record::Unknown => {}
+        at = end;
     }
-    let length = u32::try_from(out.len() - start - 5).expect("a record is far below 4 GiB");
-    out[start + 1..start + 5].copy_from_slice(&length.to_le_bytes());
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
 }

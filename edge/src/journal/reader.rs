@@ -1,12 +1,15 @@
 //! Reading the journal in order, up to what is durable.
 //!
-//! Comes in: a position at which a batch begins, and the durable position. Goes out: whole batches.
-//! Guarantees: nothing at or above the durable position is ever given out. On failure: damage names file and place.
+//! Comes in: a position at which a batch begins, and the durable position. Goes out: whole batches, and what had to be
+//! skipped between them. Guarantees: nothing that begins at or above the durable position is ever given out; every
+//! intact batch is; memory is bounded by the largest batch. On failure: damage, a missing segment and what was given
+//! up by policy are steps of their own; only a disk that refuses to read is an error.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::io;
 
-use super::format::{BATCH_HEADER, Batch, SEGMENT_HEADER};
+use super::format::Batch;
+use super::scan::{self, Found, Range};
 use super::{Error, Segments};
 
 /// Reads batch after batch.
@@ -25,49 +28,127 @@ struct Open {
     end: Option<u64>,
 }
 
+/// What comes next.
+#[derive(Debug)]
+pub(crate) enum Step<'a> {
+    /// A whole batch.
+    Batch(Batch<'a>),
+    /// The journal does not hold these positions.
+    Skipped {
+        /// The first.
+        from: u64,
+        /// Behind the last.
+        to: u64,
+        /// Why.
+        why: Why,
+    },
+}
+
+/// Positions that the journal does not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Skipped {
+    /// The first.
+    pub from: u64,
+    /// Behind the last.
+    pub to: u64,
+    /// Why.
+    pub why: Why,
+}
+
+/// Why the journal does not hold a position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// Its bytes are not what was written.
+    Damaged,
+    /// Its segment is gone.
+    Missing,
+    /// It was removed by policy, and gaps say what it held.
+    GivenUp,
+}
+
 impl Reader {
     /// Starts at `position`.
     pub(crate) const fn new(segments: Segments, position: u64) -> Self {
         Self { segments, position, open: None, buffer: Vec::new() }
     }
 
-    /// The next batch, if one begins below `durable`.
-    pub(crate) fn next(&mut self, durable: u64) -> Result<Option<Batch<'_>>, Error> {
+    /// Where the next step begins.
+    pub(crate) const fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Goes on at `position`.
+    pub(crate) const fn seek(&mut self, position: u64) {
+        self.position = position;
+    }
+
+    /// What comes next, if it begins below `durable`.
+    pub(crate) fn next(&mut self, durable: u64) -> Result<Option<Step<'_>>, Error> {
         if self.position >= durable {
             return Ok(None);
         }
-        self.open_segment()?;
+        if let Some(to) = self.segments.given_up(self.position) {
+            return Ok(Some(self.skip(to.min(durable), Why::GivenUp)));
+        }
+        if !self.open_segment()? {
+            let to = self.segments.next_base(self.position).map_or(durable, |base| base.min(durable));
+            self.tell(None, to, Why::Missing);
+            return Ok(Some(self.skip(to, Why::Missing)));
+        }
         let Some(open) = &self.open else { unreachable!("it was just opened") };
-        let offset = SEGMENT_HEADER as u64 + (self.position - open.base);
-        let damaged =
-            || Error::Damaged { path: self.segments.path(open.base), offset, position: self.position };
-        self.buffer.resize(BATCH_HEADER, 0);
-        open.file.read_exact_at(&mut self.buffer, offset).map_err(|_| damaged())?;
-        let length = Batch::claimed_length(&self.buffer).ok_or_else(damaged)?;
-        self.buffer.resize(BATCH_HEADER + length, 0);
-        let (_, frames) = self.buffer.split_at_mut(BATCH_HEADER);
-        open.file.read_exact_at(frames, offset + BATCH_HEADER as u64).map_err(|_| damaged())?;
-        let batch = Batch::read(&self.buffer, self.position).ok_or_else(damaged)?;
-        self.position = batch.end();
-        Ok(Some(batch))
+        let (base, end) = (open.base, open.end.unwrap_or(u64::MAX));
+        let range = Range { base, begin: durable.min(end), end };
+        let found = scan::find(&open.file, range, self.position, &mut self.buffer)
+            .map_err(Error::io(&self.segments.path(base)))?;
+        let (to, blank) = match found {
+            Found::Batch => {
+                let batch = Batch::of(&self.buffer);
+                self.position = batch.end();
+                return Ok(Some(Step::Batch(batch)));
+            }
+            Found::Gap { to, blank } => (to, blank),
+            Found::End(bytes) => (range.begin, bytes == 0),
+        };
+        let why = if blank { Why::Missing } else { Why::Damaged };
+        self.tell(Some(base), to, why);
+        Ok(Some(self.skip(to, why)))
     }
 
-    /// Opens the segment that holds the position. The newest segment may have got a successor since it was opened.
-    fn open_segment(&mut self) -> Result<(), Error> {
-        let missing = || Error::Missing { path: self.segments.dir().to_owned(), position: self.position };
+    fn tell(&self, base: Option<u64>, to: u64, why: Why) {
+        self.segments.tell(base, &Skipped { from: self.position, to, why });
+    }
+
+    fn skip(&mut self, to: u64, why: Why) -> Step<'static> {
+        let from = std::mem::replace(&mut self.position, to);
+        Step::Skipped { from, to, why }
+    }
+
+    /// Opens the segment that holds the position, if there is one. The newest segment may have got a successor since
+    /// it was opened.
+    fn open_segment(&mut self) -> Result<bool, Error> {
         let stays = |o: &Open| o.end.is_some_and(|end| (o.base..end).contains(&self.position));
         if self.open.as_ref().is_some_and(stays) {
-            return Ok(());
+            return Ok(true);
         }
-        let (base, end) = self.segments.holding(self.position).ok_or_else(missing)?;
-        match &mut self.open {
-            Some(open) if open.base == base => open.end = end,
-            open => {
-                let path = self.segments.path(base);
-                let file = File::open(&path).map_err(Error::io(&path))?;
-                *open = Some(Open { file, base, end });
+        while let Some((base, end)) = self.segments.holding(self.position) {
+            match &mut self.open {
+                Some(open) if open.base == base => {
+                    open.end = end;
+                    return Ok(true);
+                }
+                open => {
+                    let path = self.segments.path(base);
+                    match File::open(&path) {
+                        Ok(file) => {
+                            *open = Some(Open { file, base, end });
+                            return Ok(true);
+                        }
+                        Err(e) if e.kind() == io::ErrorKind::NotFound => self.segments.forget(base),
+                        Err(e) => return Err(Error::io(&path)(e)),
+                    }
+                }
             }
         }
-        Ok(())
+        Ok(false)
     }
 }

@@ -1,22 +1,47 @@
 //! The one writer of the journal.
 //!
 //! Comes in: frames, then the wish to commit. Goes out: the durable position. Guarantees: what [`Writer::commit`]
-//! returned is on disk; the records of one process carry one stream id, drawn at its start and fsynced before its
-//! first record. On failure: a failed write or fsync is final for this writer: the process must end, acknowledge
-//! nothing of the batch, and the next start writes what may be in doubt again.
+//! returned is on disk; a stream id is drawn anew at each start (and where the caller opens another stream) and
+//! fsynced before its first record; what a segment says of how things stand was written before it, never only with
+//! what still waits. Two kinds of frames wait: *data*, and *urgent* ones that free room (cursor, proofs, gaps, results),
+//! which a full disk takes ahead of the data, into the reserve if need be.
+//! On failure: see [`commit`].
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use weir_shared::clock::Now;
 use weir_shared::record::StreamId;
 
-use super::format::{self, BATCH_HEADER, Cursor, FrameHead, Record, SEGMENT_HEADER};
-use super::redelivery::MESSAGES_MAX;
+use super::controls::Controls;
+use super::format::{
+    self, Acknowledged, BATCH_HEADER, Correction, Cursor, FrameHead, Partitions, Place, Record, Sent,
+};
+use super::numbering::Numbering;
 use super::{Error, Recovered, Segments};
+
+pub(crate) mod commit;
+pub(crate) mod overflow;
+
+pub(crate) use commit::Urgency;
+pub(crate) use overflow::{GivenUp, Range as GivenUpRange};
+use overflow::Bump;
+
+/// Sizes of the journal.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WriterConfig {
+    /// Preallocated size of a segment.
+    pub segment_bytes: u64,
+    /// Most bytes of segments and reserve; 0 for as many as the disk has.
+    pub budget_bytes: u64,
+    /// At least so much that is acknowledged is kept, to be replayed, as long as there is room.
+    pub retain_bytes: u64,
+    /// Preallocated for urgent frames when the disk is full; 0 for none.
+    pub reserve_bytes: u64,
+}
 
 /// Who opens the stream, and when.
 #[derive(Clone, Copy, Debug)]
@@ -29,64 +54,113 @@ pub(crate) struct Opening {
     pub now: Now,
 }
 
-/// What the newest segment must always tell.
-#[derive(Clone, Debug, Default)]
-struct Controls {
-    session: Option<(u64, u64)>,
-    topics: Option<[u32; 2]>,
-    cursor: Cursor,
-    proven: u64,
-}
-
 /// Appends and commits.
 #[derive(Debug)]
 pub(crate) struct Writer {
     segments: Segments,
-    segment_bytes: u64,
+    config: WriterConfig,
     opening: Opening,
+    /// As of what is written.
     controls: Controls,
-    file: File,
+    numbering: Numbering,
+    /// `None` when the file can be trusted no more: the next batch goes into a new one.
+    file: Option<File>,
     base: u64,
+    room: u64,
     position: u64,
     durable: Arc<AtomicU64>,
+    waiting: Waiting,
+    messages_by_segment: VecDeque<(u64, usize)>,
+    needed_from: u64,
+    other_bytes: u64,
+    /// The last cursor that was appended, and what was given up above the forwarder's.
+    cursor: Cursor,
+    bump: Option<Bump>,
+}
+
+/// What waits for a commit.
+#[derive(Debug)]
+struct Waiting {
+    /// Room for the header, then the frames.
     batch: Vec<u8>,
     frames: u32,
+    /// Frames from sources.
     messages: usize,
-    messages_by_segment: VecDeque<(u64, usize)>,
+    urgent: u32,
+    /// Where the frames are that hold control records or are urgent.
+    noted: Vec<Noted>,
+}
+
+#[derive(Clone, Debug)]
+struct Noted {
+    bytes: Range<usize>,
+    urgent: bool,
+}
+
+impl Waiting {
+    fn new() -> Self {
+        Self { batch: vec![0; BATCH_HEADER], frames: 0, messages: 0, urgent: 0, noted: Vec::new() }
+    }
+
+    fn clear(&mut self) {
+        self.batch.truncate(BATCH_HEADER);
+        self.noted.clear();
+        (self.frames, self.messages, self.urgent) = (0, 0, 0);
+    }
+
+    /// Appends a frame.
+    fn frame<'r>(&mut self, head: &FrameHead, urgent: bool, records: impl Iterator<Item = Record<'r>>) {
+        let start = format::begin_frame(&mut self.batch, head);
+        let mut count = 0;
+        let mut noted = urgent;
+        for record in records {
+            noted |= !matches!(record, Record::Sent { .. } | Record::Kept { .. } | Record::Tick);
+            format::write_record(&mut self.batch, &record);
+            count += 1;
+        }
+        format::end_frame(&mut self.batch, start, count, head.arrived.trusted);
+        self.frames += 1;
+        self.urgent += u32::from(urgent);
+        self.messages += usize::from(head.packet != 0);
+        if noted {
+            self.noted.push(Noted { bytes: start..self.batch.len(), urgent });
+        }
+    }
 }
 
 impl Writer {
-    /// Opens the stream in a new segment, behind the tail that was recovered.
+    /// Opens the stream in a new segment, behind the tail that was recovered. A full disk does not hinder it as long
+    /// as the reserve is there.
     pub(crate) fn open(
         segments: Segments,
-        segment_bytes: u64,
+        config: WriterConfig,
         opening: Opening,
         recovered: Recovered,
     ) -> Result<Self, Error> {
-        let Recovered { durable: base, tail, session, topics, cursor, proven, .. } = recovered;
-        let controls = Controls { session, topics, cursor, proven };
-        let mut bytes = tail;
-        let position = base + bytes.len() as u64;
-        bytes.append(&mut snapshot(&opening, &controls, position, base));
-        let position = base + bytes.len() as u64;
-        let file = segments.create(base, &bytes, segment_bytes)?;
-        let messages_by_segment = recovered.read.into_iter().filter(|(b, _)| *b != base).collect();
+        let Recovered { durable: base, tail, controls, read, numbers, begin_min, newest, .. } = recovered;
+        let topics = controls.topics;
         let mut writer = Self {
-            segments,
-            segment_bytes,
+            file: None,
+            config,
             opening,
+            cursor: controls.cursor.clone(),
             controls,
-            file,
+            numbering: Numbering::new(opening.stream, topics),
             base,
-            position,
-            durable: Arc::new(AtomicU64::new(position)),
-            batch: Vec::new(),
-            frames: 0,
-            messages: 0,
-            messages_by_segment,
+            room: 0,
+            position: base,
+            durable: Arc::new(AtomicU64::new(base)),
+            waiting: Waiting::new(),
+            messages_by_segment: read.into_iter().filter(|(b, _)| *b != base).collect(),
+            needed_from: u64::MAX,
+            other_bytes: 0,
+            bump: None,
+            segments,
         };
-        writer.messages_by_segment.push_back((base, 0));
-        writer.begin_batch();
+        let numbers: Vec<_> = numbers.into_iter().collect();
+        writer.open_segment(tail, &numbers, begin_min, newest)?;
+        writer.make_reserve()?;
+        writer.reclaim(false);
         Ok(writer)
     }
 
@@ -95,7 +169,7 @@ impl Writer {
         self.position
     }
 
-    /// The stream of this process.
+    /// The stream that is numbered now.
     pub(crate) const fn stream(&self) -> StreamId {
         self.opening.stream
     }
@@ -105,138 +179,156 @@ impl Writer {
         Arc::clone(&self.durable)
     }
 
+    /// How things stand, as of what is written.
+    pub(crate) const fn controls(&self) -> &Controls {
+        &self.controls
+    }
+
+    /// The files.
+    pub(crate) const fn segments(&self) -> &Segments {
+        &self.segments
+    }
+
+    /// Bytes on disk: segments, reserve, and what was set aside.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.segments.bytes()
+    }
+
+    /// Bytes written by this process.
+    pub(crate) fn written_bytes(&self) -> u64 {
+        self.segments.disk().written_bytes()
+    }
+
+    /// Where the journal begins.
+    pub(crate) fn oldest(&self) -> u64 {
+        self.segments.next_base(0).unwrap_or(self.base)
+    }
+
     /// Bytes that wait for the next commit.
     pub(crate) fn waiting_bytes(&self) -> usize {
-        self.batch.len() - BATCH_HEADER
+        self.waiting.batch.len() - BATCH_HEADER
+    }
+
+    /// The place of the next record of this kind; `None` while the partition count is not known. Each place must be
+    /// appended before the next commit, in the order in which they were given out.
+    pub(crate) fn place(&mut self, kind: Sent, key: &[u8]) -> Option<Place> {
+        self.numbering.place(kind, key)
+    }
+
+    /// The same in a partition that the caller knows.
+    pub(crate) fn place_in(&mut self, kind: Sent, partition: u32) -> Option<Place> {
+        self.numbering.place_in(kind, partition)
     }
 
     /// Appends the frame of one message with its records.
     pub(crate) fn message<'r>(&mut self, head: &FrameHead, records: impl Iterator<Item = Record<'r>>) {
-        let start = format::begin_frame(&mut self.batch, head);
-        let mut count = 0;
-        for record in records {
-            format::write_record(&mut self.batch, &record);
-            count += 1;
-        }
-        format::end_frame(&mut self.batch, start, count, head.arrived.trusted);
-        self.frames += 1;
-        self.messages += usize::from(head.packet != 0);
+        self.waiting.frame(head, false, records);
+    }
+
+    /// Appends a frame of the edge's own that does not wait for data when the disk is full.
+    pub(crate) fn urgent<'r>(&mut self, records: impl Iterator<Item = Record<'r>>, now: Now) {
+        self.waiting.frame(&own(now), true, records);
     }
 
     /// Notes the source's session.
     pub(crate) fn session(&mut self, session: u64, subscriptions: u64, now: Now) {
-        self.controls.session = Some((session, subscriptions));
-        self.control(&Record::Session { session, subscriptions }, now);
+        self.data(Record::Session { session, subscriptions }, now);
     }
 
     /// Notes the partition counts.
-    pub(crate) fn topics(&mut self, topics: [u32; 2], now: Now) {
-        self.controls.topics = Some(topics);
-        self.control(&Record::Topics(topics), now);
+    pub(crate) fn topics(&mut self, topics: Partitions, now: Now) {
+        self.numbering.topics(topics);
+        self.data(Record::Topics(topics), now);
     }
 
-    /// Notes how far the forwarder is.
+    /// Notes that only time has passed.
+    pub(crate) fn tick(&mut self, now: Now) {
+        self.data(Record::Tick, now);
+    }
+
+    /// Notes the window rules from here on.
+    pub(crate) fn rules(&mut self, text: &str, now: Now) {
+        self.data(Record::Rules(text), now);
+    }
+
+    /// Notes that a source is there again.
+    pub(crate) fn resumed(&mut self, now: Now) {
+        self.data(Record::Resumed, now);
+    }
+
+    /// Notes how the untrusted times of a boot are to be read.
+    pub(crate) fn clock(&mut self, correction: Correction, now: Now) {
+        self.data(Record::Clock(correction), now);
+    }
+
+    /// Notes how far the forwarder is. It never goes back behind what was given up.
     pub(crate) fn cursor(&mut self, cursor: Cursor, now: Now) {
-        self.control(&Record::Cursor(cursor.clone()), now);
-        self.controls.cursor = cursor;
+        let cursor = self.merged(cursor);
+        self.cursor = cursor.clone();
+        self.urgent(std::iter::once(Record::Cursor(cursor)), now);
     }
 
     /// Notes that no source will send again what stands below this position.
     pub(crate) fn proven(&mut self, position: u64, now: Now) {
-        self.controls.proven = position;
-        self.control(&Record::Proven(position), now);
+        self.urgent(std::iter::once(Record::Proven(position)), now);
     }
 
-    /// The partition counts, once they are known.
-    pub(crate) const fn topic_partitions(&self) -> Option<[u32; 2]> {
-        self.controls.topics
+    /// Appends results, and that they are those over all batches that end at or below `position`.
+    pub(crate) fn results<'r>(
+        &mut self,
+        records: impl Iterator<Item = Record<'r>>,
+        position: u64,
+        now: Now,
+    ) {
+        self.urgent(records.chain(std::iter::once(Record::Results(position))), now);
     }
 
-    /// Writes what was appended and fsyncs it; then removes the segments that nobody needs any more.
-    pub(crate) fn commit(&mut self) -> Result<(), Error> {
-        if self.frames == 0 {
-            return Ok(());
-        }
-        let end = self.position - self.base + (SEGMENT_HEADER + self.batch.len()) as u64;
-        if end > self.segment_bytes && self.position > self.base {
-            self.roll()?;
-        }
-        let path = || self.segments.path(self.base);
-        let durable = self.durable.load(Ordering::Relaxed);
-        format::seal_batch(&mut self.batch, self.frames, self.position, durable, self.opening.stream);
-        let offset = SEGMENT_HEADER as u64 + (self.position - self.base);
-        self.file.write_all_at(&self.batch, offset).map_err(|e| Error::io(&path())(e))?;
-        self.file.sync_data().map_err(|e| Error::io(&path())(e))?;
-        self.position += self.batch.len() as u64;
-        self.durable.store(self.position, Ordering::Release);
-        if let Some((_, messages)) = self.messages_by_segment.back_mut() {
-            *messages += self.messages;
-        }
-        self.begin_batch();
-        self.reclaim()
+    /// The windows still need the journal from here on; `u64::MAX` for not at all.
+    pub(crate) const fn needed_from(&mut self, position: u64) {
+        self.needed_from = position;
     }
 
-    fn control(&mut self, record: &Record<'_>, now: Now) {
-        let head = FrameHead { session: 0, packet: 0, digest: 0, arrived: now };
-        self.message(&head, std::iter::once(record.clone()));
+    /// What counts in the budget beside the journal's own files.
+    pub(crate) const fn other_bytes(&mut self, bytes: u64) {
+        self.other_bytes = bytes;
     }
 
-    fn begin_batch(&mut self) {
-        self.batch.clear();
-        self.batch.resize(BATCH_HEADER, 0);
-        self.frames = 0;
-        self.messages = 0;
+    /// What is durable and not acknowledged.
+    pub(crate) const fn held_bytes(&self) -> u64 {
+        self.position.saturating_sub(self.controls.cursor.position)
     }
 
-    /// Everything before is durable, so the new segment begins where it ends.
-    fn roll(&mut self) -> Result<(), Error> {
-        let bytes = snapshot(&self.opening, &self.controls, self.position, self.position);
-        self.file = self.segments.create(self.position, &bytes, self.segment_bytes)?;
-        self.base = self.position;
-        self.position += bytes.len() as u64;
-        self.durable.store(self.position, Ordering::Release);
-        self.messages_by_segment.push_back((self.base, 0));
-        Ok(())
+    /// Breaks the promise that what waits is kept: for the fault tests alone.
+    pub(crate) fn forget_waiting(&mut self) {
+        self.waiting.clear();
     }
 
-    /// A segment goes when all of it is acknowledged by Kafka (as a durable cursor says), and nothing in it is needed
-    /// to recognise redeliveries: because it is proven, or because as many came since as are remembered.
-    fn reclaim(&mut self) -> Result<(), Error> {
-        for pair in self.segments.bases().windows(2) {
-            let (base, end) = (pair[0], pair[1]);
-            let later: usize =
-                self.messages_by_segment.iter().filter(|(b, _)| *b > base).map(|(_, n)| n).sum();
-            let sent_again = end > self.controls.proven && later < MESSAGES_MAX;
-            if end > self.controls.cursor.position || sent_again {
-                break;
-            }
-            self.segments.remove(base)?;
-            self.messages_by_segment.retain(|(b, _)| *b != base);
-        }
-        Ok(())
+    fn data(&mut self, record: Record<'_>, now: Now) {
+        self.waiting.frame(&own(now), false, std::iter::once(record));
+    }
+
+    /// The forwarder's cursor may be older than what was given up.
+    fn merged(&mut self, mut cursor: Cursor) -> Cursor {
+        self.bump = self.bump.take().filter(|bump| cursor.position < bump.position);
+        let Some(bump) = &self.bump else { return cursor };
+        cursor.position = bump.position;
+        merge(&mut cursor.prefixes, &bump.prefixes);
+        cursor
     }
 }
 
-/// A whole batch that tells how things stand.
-fn snapshot(opening: &Opening, controls: &Controls, position: u64, durable: u64) -> Vec<u8> {
-    let mut batch = vec![0; BATCH_HEADER];
-    let head = FrameHead { session: 0, packet: 0, digest: 0, arrived: opening.now };
-    let start = format::begin_frame(&mut batch, &head);
-    let mut count = 0;
-    let mut add = |record: &Record<'_>| {
-        format::write_record(&mut batch, record);
-        count += 1;
-    };
-    add(&Record::StreamOpened { boot: opening.boot, wall_ms: opening.now.wall_ms });
-    if let Some((session, subscriptions)) = controls.session {
-        add(&Record::Session { session, subscriptions });
+/// The higher one of each line.
+fn merge(prefixes: &mut Vec<Acknowledged>, others: &[Acknowledged]) {
+    for other in others {
+        let line = |a: &Acknowledged| (a.stream, a.next.kind, a.next.partition);
+        match prefixes.iter_mut().find(|a| line(a) == line(other)) {
+            Some(known) => known.next.number = known.next.number.max(other.next.number),
+            None => prefixes.push(*other),
+        }
     }
-    if let Some(topics) = controls.topics {
-        add(&Record::Topics(topics));
-    }
-    add(&Record::Cursor(controls.cursor.clone()));
-    add(&Record::Proven(controls.proven));
-    format::end_frame(&mut batch, start, count, opening.now.trusted);
-    format::seal_batch(&mut batch, 1, position, durable, opening.stream);
-    batch
+}
+
+/// Head of a frame of the edge's own.
+const fn own(now: Now) -> FrameHead {
+    FrameHead { session: 0, packet: 0, digest: 0, arrived: now }
 }

@@ -10,6 +10,7 @@
 mod link;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rumqttc::{
@@ -22,7 +23,9 @@ use weir_shared::backoff::Backoff;
 use weir_shared::clock;
 use weir_shared::supervise::{Error, Stop};
 
-use super::{Event, Message, Receipt};
+use super::{Message, Origin, Receipt};
+use crate::events::Event;
+use crate::faults;
 use crate::journal::redelivery;
 use link::Link;
 
@@ -69,6 +72,8 @@ pub(crate) struct Wiring {
     pub session: Option<(u64, u64)>,
     /// True once readings can be numbered, that is when the partition counts are known.
     pub open: watch::Receiver<bool>,
+    /// False while the broker is away: then silence says nothing of the devices.
+    pub connected: Arc<AtomicBool>,
     /// Where to complain.
     pub ready: Health,
 }
@@ -171,8 +176,9 @@ impl<'a> Receiver<'a> {
     }
 
     async fn disconnected(&mut self, why: &str) -> Result<(), Error> {
+        self.wiring.connected.store(false, Ordering::Relaxed);
         self.forget_connection().await?;
-        let wait = self.backoff.wait();
+        let wait = if faults::is_broken("bad.no_backoff") { Duration::ZERO } else { self.backoff.wait() };
         let broker = format!("{}:{}", self.config.host, self.config.port);
         tracing::warn!(broker, why, wait_ms = wait.as_millis(), "mqtt: not connected, will try again");
         self.wiring.ready.bad(WHO, format!("not connected to {broker}: {why}"));
@@ -205,9 +211,11 @@ impl<'a> Receiver<'a> {
         self.forget_connection().await
     }
 
-    fn ready(&mut self) {
+    async fn ready(&mut self) -> Result<(), Error> {
         self.backoff.reset();
         self.wiring.ready.good(WHO);
+        self.wiring.connected.store(true, Ordering::Relaxed);
+        self.send(Event::Resumed).await
     }
 
     /// The inner error asks for a new connection, the outer one ends the process.
@@ -239,7 +247,7 @@ impl<'a> Receiver<'a> {
         self.link.connected();
         match self.session {
             Some((_, subscriptions)) if resumed && subscriptions == self.subscriptions => {
-                self.ready();
+                self.ready().await?;
                 return Ok(Ok(()));
             }
             Some(_) if resumed => {}
@@ -266,7 +274,7 @@ impl<'a> Receiver<'a> {
         let Some((session, _)) = self.session else { return Ok(Ok(())) };
         self.session = Some((session, self.subscriptions));
         self.send(Event::Session { session, subscriptions: self.subscriptions }).await?;
-        self.ready();
+        self.ready().await?;
         Ok(Ok(()))
     }
 
@@ -283,6 +291,7 @@ impl<'a> Receiver<'a> {
             topic: publish.topic,
             payload: publish.payload,
             arrived: clock::now(),
+            origin: Origin::Mqtt,
             memory: Some(memory),
         };
         self.send(Event::Message(message)).await?;

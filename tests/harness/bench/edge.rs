@@ -1,169 +1,316 @@
-//! How fast the edge takes messages, and with how much memory.
+//! How fast the edge takes messages, how little CPU and memory it needs, and how Telegraf does the same job.
 //!
-//! Messages of 150 bytes with one reading each, from four publishers with QoS 1; Mosquitto, Kafka and the publishers
-//! share the machine. **Paced**: 12,000 messages/s for ten seconds, for the memory. **Drain**: 300,000 messages wait in
-//! Mosquitto's queue when the edge starts, so that publishing costs nothing; from the last look at which nothing had
-//! moved. **Live**: 300,000 more, from the first publish until the edge has acknowledged the last (by then it is
-//! fsynced). Counted by the edge's own counters, which must come to exactly what was published.
+//! The job: messages of 150 bytes with one reading of three numbers each, over MQTT with QoS 1 from 1 and from 20
+//! connections, to Kafka record by record, and a 10 s window per device (count, mean, min, max, standard deviation)
+//! to another topic. [`weir`] acknowledges a message after fsync; [`telegraf`] after Kafka has it, and keeps nothing on
+//! disk. Mosquitto, Kafka and the publishers ([`load`]) share the machine.
+//!
+//! Each has lives of its own, in turns. **Full speed**: as fast as the publishers can, with 1, then with 20 connections;
+//! twice each; the best round counts for speed, the worst for memory. **Idle and paced**: ten seconds without a message
+//! from when it is ready, then 12,000 messages/s for ten seconds.
+//! Guarantees: time and CPU count from the first publish: until the last message is taken (acknowledged), and until
+//! Kafka has all ([`arrivals`]). On failure, and when a message is lost on the way: an error.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+mod arrivals;
+mod load;
+mod session;
+mod telegraf;
+mod weir;
+
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use weir_shared::clock;
 
 use super::usage::{self, Usage};
-use super::{Drained, LOOK_EVERY, seconds, watch};
-use crate::programs::{Program, Programs, Samples};
-use crate::simulator::Pace;
-use crate::simulator::publisher::{self, Connection, Next};
+use super::{LOOK_EVERY, watch};
+use crate::programs::Programs;
 use crate::stack::Stack;
+use load::Load;
 
-const MESSAGES: u64 = 300_000;
-const PUBLISHERS: u16 = 4;
-const MESSAGE_BYTES: usize = 150;
-const WITHIN: Duration = Duration::from_secs(120);
-/// requirements.md, E: in this much memory at this rate.
-const WANTED_PER_SECOND: u64 = 12_000;
-const WANTED_MB: u64 = 20;
+const MESSAGES: u64 = 500_000;
+const CONNECTIONS: [u16; 2] = [1, 20];
+const ROUNDS: usize = 2;
+const WITHIN: Duration = Duration::from_secs(240);
+const IDLE: Duration = Duration::from_secs(10);
+const PACED_PER_SECOND: u64 = 12_000;
 const PACED_SECONDS: u64 = 10;
 
-/// Measures; the edge is stopped before and after.
+const WANTED_PER_CPU_SECOND: u64 = 60_000;
+const WANTED_PACED_MB: u64 = 20;
+const WANTED_FULL_SPEED_MB: u64 = 40;
+const WANTED_DECODED_PER_SECOND: u64 = 500_000;
+
+/// A program between the MQTT broker and Kafka.
+trait Contender {
+    fn name(&self) -> &'static str;
+    /// Starts it and waits until it takes messages.
+    fn start(&self) -> anyhow::Result<()>;
+    fn stop(&self) -> anyhow::Result<()>;
+    fn pid(&self) -> anyhow::Result<u32>;
+    /// The first level of its topics. Not the same for two: the broker keeps a session for each, and would queue
+    /// for one what is meant for the other. As long, for they make the same work.
+    fn topic_root(&self) -> &'static str;
+    /// Messages that it has acknowledged since it started; `None` while it does not say.
+    fn taken(&self) -> anyhow::Result<Option<u64>>;
+    /// Readings that Kafka has of it.
+    fn delivered(&self) -> anyhow::Result<u64>;
+    /// Results of windows that Kafka has of it; `None` when it has no window.
+    fn windows(&self) -> anyhow::Result<Option<u64>>;
+}
+
+/// Measures; the edge is stopped before and after. `peer`: the program of Telegraf, when it is wanted too.
 ///
 /// # Errors
 /// When not every message arrives, or something fails.
-pub fn measure(stack: &Stack, programs: &Programs<'_>, tell: &mut dyn FnMut(&str)) -> anyhow::Result<Value> {
-    programs.start(Program::Edge)?;
-    programs.wait_ready(Program::Edge)?;
-    let paced = WANTED_PER_SECOND * PACED_SECONDS;
-    let before = taken(programs)?.context("the edge's metrics")?;
-    publish_all(stack, paced, WANTED_PER_SECOND)?;
-    exactly(paced, &watch(paced, WITHIN, LOOK_EVERY, || Ok(taken(programs)?.map(|n| n - before)))?)?;
-    let paced_usage = usage(programs)?;
-    tell(&format!("edge, {WANTED_PER_SECOND} messages/s: {} MB", paced_usage.resident_mb_max));
-    programs.stop_one(Program::Edge)?;
+pub fn measure(
+    stack: &Stack,
+    programs: &Programs<'_>,
+    peer: Option<&Path>,
+    tell: &mut dyn FnMut(&str),
+) -> anyhow::Result<Value> {
+    let weir = weir::Weir::new(stack, programs)?;
+    let telegraf = peer.map(|program| telegraf::Telegraf::new(stack, program)).transpose()?;
+    let mut contenders: Vec<&dyn Contender> = vec![&weir];
+    contenders.extend(telegraf.iter().map(|telegraf| telegraf as &dyn Contender));
 
-    publish_all(stack, MESSAGES, 0)?;
-    programs.start(Program::Edge)?;
-    let drained = watch(MESSAGES, WITHIN, LOOK_EVERY, || taken(programs))?;
-    exactly(MESSAGES, &drained)?;
-    tell(&format!("edge, drain: {} messages/s", drained.per_second()));
-
-    // Without a restart in between: what Mosquitto has not heard an acknowledgement of yet would come again.
-    let cpu_before = usage(programs)?.cpu_seconds;
-    let before = taken(programs)?.context("the edge's metrics")?;
-    let started = clock::instant();
-    publish_all(stack, MESSAGES, 0)?;
-    let published = started.elapsed();
-    exactly(MESSAGES, &watch(MESSAGES, WITHIN, LOOK_EVERY, || Ok(taken(programs)?.map(|n| n - before)))?)?;
-    let took = started.elapsed();
-    let flat_out = usage(programs)?;
-    let per_second = (MESSAGES as f64 / took.as_secs_f64()).round() as u64;
-    tell(&format!("edge, live: {per_second} messages/s, {} MB", flat_out.resident_mb_max));
-    programs.stop_one(Program::Edge)?;
-    let cpu = flat_out.cpu_seconds - cpu_before;
-    Ok(json!({
-        "ok": per_second >= WANTED_PER_SECOND && paced_usage.resident_mb_max <= WANTED_MB,
-        "messages": MESSAGES,
-        "message_bytes": MESSAGE_BYTES,
-        "live_messages_per_second": per_second,
-        "live_publish_seconds": seconds(published),
-        "live_messages_per_cpu_second": (MESSAGES as f64 / cpu).round(),
-        "drain_messages_per_second": drained.per_second(),
-        "paced_messages_per_second": WANTED_PER_SECOND,
-        "paced_cpu_share": (paced_usage.cpu_seconds / PACED_SECONDS as f64 * 100.0).round() / 100.0,
-        "paced_resident_mb_max": paced_usage.resident_mb_max,
-        "flat_out_resident_mb_max": flat_out.resident_mb_max,
-        "wanted": {"live_messages_per_second": WANTED_PER_SECOND, "paced_resident_mb_max": WANTED_MB},
-    }))
-}
-
-/// New messages that are durable and were acknowledged; those that came again are not new.
-fn taken(programs: &Programs<'_>) -> anyhow::Result<Option<u64>> {
-    let sum = |m: &Samples, name| m.sum(name, "").round() as u64;
-    Ok(programs.metrics(Program::Edge).map(|m| {
-        let acknowledged = sum(&m, "weir_edge_messages_acknowledged_total");
-        acknowledged.saturating_sub(sum(&m, "weir_edge_messages_redelivered_total"))
-    }))
-}
-
-fn exactly(messages: u64, seen: &Drained) -> anyhow::Result<()> {
-    ensure!(seen.count == messages, "{} messages taken of {messages} published", seen.count);
-    Ok(())
-}
-
-fn usage(programs: &Programs<'_>) -> anyhow::Result<Usage> {
-    usage::of(programs.pid(Program::Edge)?.context("the edge ended")?)
-}
-
-/// At a rate in messages per second; 0: as fast as it goes.
-fn publish_all(stack: &Stack, messages: u64, rate: u64) -> anyhow::Result<()> {
-    let acked = AtomicU64::new(0);
-    let (acked_ref, (host, port)) = (&acked, &stack.addresses().mqtt);
-    std::thread::scope(|scope| {
-        let publishers: Vec<_> = (0..PUBLISHERS)
-            .map(|n| {
-                let client_id = format!("bench-{}-{n}", std::process::id());
-                let connection = Connection { host: host.clone(), port: *port, client_id, in_flight: 1000 };
-                scope.spawn(move || publish(&connection, n, messages, rate, acked_ref))
-            })
-            .collect();
-        publishers
-            .into_iter()
-            .try_for_each(|p| p.join().map_err(|_| anyhow::anyhow!("a publisher panicked"))?)
-    })?;
-    ensure!(acked.into_inner() == messages, "a connection to the broker was lost while publishing");
-    Ok(())
-}
-
-fn publish(
-    connection: &Connection,
-    publisher: u16,
-    messages: u64,
-    rate: u64,
-    acked: &AtomicU64,
-) -> anyhow::Result<()> {
-    let mut left = messages / u64::from(PUBLISHERS);
-    let mut pace = Pace::new(rate as f64 / f64::from(PUBLISHERS));
-    let next = || {
-        if left == 0 {
-            return Ok(Next::End);
+    let mut measured: Vec<Measured> = contenders.iter().map(|_| Measured::default()).collect();
+    for round in 1..=ROUNDS {
+        for (contender, measured) in contenders.iter().zip(&mut measured) {
+            full_speed(stack, *contender, measured, &mut |line| tell(&format!("round {round}, {line}")))?;
         }
-        if let Some(wait) = pace.wait() {
-            return Ok(Next::Wait(wait));
+    }
+    for (contender, measured) in contenders.iter().zip(&mut measured) {
+        idle_and_paced(stack, *contender, measured, tell)?;
+    }
+    let decoded = weir.decode_alone()?;
+    let (weir, telegraf) = (&measured[0], measured.get(1));
+    let mut figures = Map::new();
+    figures.insert("ok".to_owned(), meets_what_is_wanted(weir, decoded).into());
+    figures.insert("messages".to_owned(), MESSAGES.into());
+    figures.insert("message_bytes".to_owned(), load::MESSAGE_BYTES.into());
+    figures.insert("rounds".to_owned(), json!(ROUNDS));
+    figures.insert("weir".to_owned(), weir.figures());
+    if let Some(telegraf) = telegraf {
+        figures.insert("telegraf".to_owned(), telegraf.figures());
+        figures.insert("weir_to_telegraf".to_owned(), weir.ratios(telegraf));
+    }
+    figures.insert("decode_and_window_per_core_second".to_owned(), json!(decoded));
+    figures.insert("wanted".to_owned(), wanted());
+    Ok(Value::Object(figures))
+}
+
+/// What was seen of one program.
+#[derive(Debug, Default)]
+struct Measured {
+    /// The best round with 1, and with 20 connections.
+    full_speed: [Speed; CONNECTIONS.len()],
+    full_speed_mb: u64,
+    window_results: Option<u64>,
+    idle_mb: u64,
+    idle_wake_ups_per_second: f64,
+    paced_mb: u64,
+    paced_cpu_share: f64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Speed {
+    taken_per_second: u64,
+    delivered_per_second: u64,
+    per_cpu_second: u64,
+}
+
+impl Speed {
+    fn best(self, other: Self) -> Self {
+        Self {
+            taken_per_second: self.taken_per_second.max(other.taken_per_second),
+            delivered_per_second: self.delivered_per_second.max(other.delivered_per_second),
+            per_cpu_second: self.per_cpu_second.max(other.per_cpu_second),
         }
-        pace.sent(1);
-        left -= 1;
-        let device = format!("pump-{publisher}-{:03}", left % 250);
-        Ok(Next::Send { topic: format!("sensors/{device}"), payload: message(&device, left), token: () })
-    };
-    publisher::publish(connection, next, |()| {
-        acked.fetch_add(1, Ordering::Relaxed);
-        Ok(())
+    }
+}
+
+impl Measured {
+    /// With that number of connections with which it did worse.
+    fn per_cpu_second(&self) -> u64 {
+        self.full_speed.iter().map(|speed| speed.per_cpu_second).min().unwrap_or_default()
+    }
+
+    fn figures(&self) -> Value {
+        let mut figures = Map::new();
+        for (connections, speed) in CONNECTIONS.iter().zip(&self.full_speed) {
+            let speed = json!({
+                "acknowledged_per_second": speed.taken_per_second,
+                "in_kafka_per_second": speed.delivered_per_second,
+                "messages_per_cpu_second": speed.per_cpu_second,
+            });
+            figures.insert(format!("connections_{connections}"), speed);
+        }
+        figures.insert("messages_per_cpu_second".to_owned(), self.per_cpu_second().into());
+        figures.insert("full_speed_resident_mb_max".to_owned(), self.full_speed_mb.into());
+        figures.insert("paced_resident_mb_max".to_owned(), self.paced_mb.into());
+        figures.insert("paced_cpu_share".to_owned(), hundredths(self.paced_cpu_share).into());
+        figures.insert("idle_resident_mb".to_owned(), self.idle_mb.into());
+        figures
+            .insert("idle_wake_ups_per_second".to_owned(), hundredths(self.idle_wake_ups_per_second).into());
+        figures.insert("window_results".to_owned(), json!(self.window_results));
+        Value::Object(figures)
+    }
+
+    /// This one's figures divided by the other's.
+    fn ratios(&self, other: &Self) -> Value {
+        let ratio = |of: &dyn Fn(&Self) -> u64| hundredths(of(self) as f64 / of(other) as f64);
+        let mut ratios = Map::new();
+        for (at, connections) in CONNECTIONS.iter().enumerate() {
+            let per_second = ratio(&|m| m.full_speed[at].taken_per_second);
+            let per_cpu_second = ratio(&|m| m.full_speed[at].per_cpu_second);
+            ratios.insert(
+                format!("connections_{connections}"),
+                json!({"acknowledged_per_second": per_second, "messages_per_cpu_second": per_cpu_second}),
+            );
+        }
+        ratios.insert("full_speed_resident_mb_max".to_owned(), ratio(&|m| m.full_speed_mb).into());
+        ratios.insert("paced_resident_mb_max".to_owned(), ratio(&|m| m.paced_mb).into());
+        Value::Object(ratios)
+    }
+}
+
+fn meets_what_is_wanted(weir: &Measured, decoded: Option<u64>) -> bool {
+    weir.per_cpu_second() >= WANTED_PER_CPU_SECOND
+        && weir.paced_mb <= WANTED_PACED_MB
+        && weir.full_speed_mb <= WANTED_FULL_SPEED_MB
+        && decoded.is_none_or(|per_second| per_second >= WANTED_DECODED_PER_SECOND)
+}
+
+fn wanted() -> Value {
+    json!({
+        "messages_per_cpu_second": WANTED_PER_CPU_SECOND,
+        "paced_resident_mb_max": WANTED_PACED_MB,
+        "full_speed_resident_mb_max": WANTED_FULL_SPEED_MB,
+        "decode_and_window_per_core_second": WANTED_DECODED_PER_SECOND,
     })
 }
 
-fn message(device: &str, n: u64) -> Vec<u8> {
-    let (time, speed) = (clock::wall_ms(), 1400 + n % 200);
-    let values = format!(r#"{{"t":{}.{},"p":1.0135,"rpm":{speed},"on":true}}"#, 20 + n % 10, n % 97);
-    let mut message =
-        format!(r#"{{"device":"{device}","ts":{time},"values":{values},"tags":{{"line":""#).into_bytes();
-    message.resize(MESSAGE_BYTES - 3, b'3');
-    message.extend_from_slice(br#""}}"#);
-    message
+/// One life at full speed.
+fn full_speed(
+    stack: &Stack,
+    contender: &dyn Contender,
+    measured: &mut Measured,
+    tell: &mut dyn FnMut(&str),
+) -> anyhow::Result<()> {
+    let name = contender.name();
+    let windows_before = contender.windows()?;
+    contender.start()?;
+    for (connections, best) in CONNECTIONS.into_iter().zip(&mut measured.full_speed) {
+        let load = Load { messages: MESSAGES, connections, per_second: 0 };
+        let (speed, usage) = carry(stack, contender, &load)?;
+        tell(&format!("{name}, {connections} connections: {speed:?}, {} MB", usage.resident_mb_max));
+        *best = best.best(speed);
+        measured.full_speed_mb = measured.full_speed_mb.max(usage.resident_mb_max);
+    }
+    contender.stop()?;
+    if let (Some(before), Some(after)) = (windows_before, contender.windows()?) {
+        ensure!(after > before, "{name} sent no result of a window");
+        measured.window_results = Some(measured.window_results.unwrap_or_default() + after - before);
+    }
+    Ok(())
+}
+
+/// One life: first without messages, then at a pace.
+fn idle_and_paced(
+    stack: &Stack,
+    contender: &dyn Contender,
+    measured: &mut Measured,
+    tell: &mut dyn FnMut(&str),
+) -> anyhow::Result<()> {
+    contender.start()?;
+    let before = usage::of(contender.pid()?)?;
+    let idle_from = clock::instant();
+    while let Some(left) = IDLE.checked_sub(idle_from.elapsed()).filter(|left| !left.is_zero()) {
+        std::thread::park_timeout(left);
+    }
+    let after = usage::of(contender.pid()?)?;
+    let wake_ups = after.wake_ups.saturating_sub(before.wake_ups);
+    measured.idle_wake_ups_per_second = wake_ups as f64 / idle_from.elapsed().as_secs_f64();
+    measured.idle_mb = after.resident_mb;
+
+    let messages = PACED_PER_SECOND * PACED_SECONDS;
+    let load = Load { messages, connections: CONNECTIONS[1], per_second: PACED_PER_SECOND };
+    let (_, usage) = carry(stack, contender, &load)?;
+    measured.paced_cpu_share = (usage.cpu_seconds - after.cpu_seconds) / PACED_SECONDS as f64;
+    measured.paced_mb = usage.resident_mb_max;
+    contender.stop()?;
+    tell(&format!(
+        "{}, {PACED_PER_SECOND} messages/s: {} MB, {:.2} of a core; idle: {} MB, {:.1} wake-ups/s",
+        contender.name(),
+        measured.paced_mb,
+        measured.paced_cpu_share,
+        measured.idle_mb,
+        measured.idle_wake_ups_per_second,
+    ));
+    Ok(())
+}
+
+/// From the first publish until Kafka has all of the load.
+fn carry(stack: &Stack, contender: &dyn Contender, load: &Load) -> anyhow::Result<(Speed, Usage)> {
+    let pid = contender.pid()?;
+    let name = contender.name();
+    let taken_before = contender.taken()?.context("it was ready, but does not say what it has taken")?;
+    let delivered_before = contender.delivered()?;
+    let cpu_before = usage::of(pid)?.cpu_seconds;
+    let started = clock::instant();
+    load.publish(&stack.addresses().mqtt, contender.topic_root())?;
+    let since = |count: Option<u64>, before: u64| count.map(|n| n.saturating_sub(before));
+    let taken = || Ok(since(contender.taken()?, taken_before));
+    let seen = watch(load.messages, WITHIN, LOOK_EVERY, taken).context("messages acknowledged")?;
+    let taken_after = started.elapsed();
+    ensure!(seen.count == load.messages, "{name} took {} messages of {}", seen.count, load.messages);
+    let delivered = || Ok(since(Some(contender.delivered()?), delivered_before));
+    watch(load.messages, WITHIN, LOOK_EVERY, delivered).context("readings in Kafka")?;
+    let delivered_after = started.elapsed();
+    let usage = usage::of(pid)?;
+    let per = |seconds: f64| (load.messages as f64 / seconds).round() as u64;
+    let speed = Speed {
+        taken_per_second: per(taken_after.as_secs_f64()),
+        delivered_per_second: per(delivered_after.as_secs_f64()),
+        per_cpu_second: per(usage.cpu_seconds - cpu_before),
+    };
+    Ok((speed, usage))
+}
+
+fn hundredths(figure: f64) -> f64 {
+    (figure * 100.0).round() / 100.0
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn messages_are_json_of_the_size_that_is_told() {
-        for n in [0, 1, 96, 74_999] {
-            let message = message("pump-3-249", n);
-            assert_eq!(message.len(), MESSAGE_BYTES);
-            serde_json::from_slice::<Value>(&message).unwrap();
+    fn good() -> Measured {
+        let speed = Speed { per_cpu_second: WANTED_PER_CPU_SECOND, ..Speed::default() };
+        Measured {
+            full_speed: [speed; CONNECTIONS.len()],
+            full_speed_mb: WANTED_FULL_SPEED_MB,
+            paced_mb: WANTED_PACED_MB,
+            ..Measured::default()
         }
+    }
+
+    #[test]
+    fn every_wanted_figure_decides() {
+        let decoded = Some(WANTED_DECODED_PER_SECOND);
+        assert!(meets_what_is_wanted(&good(), decoded));
+        for at in 0..CONNECTIONS.len() {
+            let mut slow = good();
+            slow.full_speed[at].per_cpu_second -= 1;
+            assert!(!meets_what_is_wanted(&slow, decoded));
+        }
+        let large = Measured { full_speed_mb: WANTED_FULL_SPEED_MB + 1, ..good() };
+        assert!(!meets_what_is_wanted(&large, decoded));
+        let large = Measured { paced_mb: WANTED_PACED_MB + 1, ..good() };
+        assert!(!meets_what_is_wanted(&large, decoded));
+        assert!(!meets_what_is_wanted(&good(), decoded.map(|n| n - 1)));
     }
 }

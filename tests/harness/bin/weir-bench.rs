@@ -11,7 +11,9 @@ use serde_json::{Map, Value, json};
 use weir_harness::bench;
 use weir_harness::devices;
 use weir_harness::figures;
+use weir_harness::install;
 use weir_harness::oracle::Oracle;
+use weir_harness::places::Places;
 use weir_harness::programs::{DEVICES_TABLE, Programs};
 use weir_harness::stack::Stack;
 
@@ -31,7 +33,7 @@ struct CommandLine {
 enum What {
     /// All of them.
     All,
-    /// Messages per second that the edge acknowledges.
+    /// What the edge takes from MQTT, with what CPU and memory, beside Telegraf.
     Edge,
     /// Events per second that the cloud drains from a backlog.
     Cloud,
@@ -86,7 +88,10 @@ fn measure(wanted: &CommandLine) -> anyhow::Result<Map<String, Value>> {
         programs.stop()?;
     }
     if matches!(wanted.what, What::All | What::Edge) {
-        figures.insert("edge".to_owned(), bench::edge::measure(&stack, &programs, &mut tell)?);
+        let compare = wanted.what == What::Edge;
+        let peer = compare.then(|| install::telegraf(&Places::find()?, &mut tell)).transpose()?;
+        let measured = bench::edge::measure(&stack, &programs, peer.as_deref(), &mut tell)?;
+        figures.insert("edge".to_owned(), measured);
     }
     told?;
     Ok(figures)

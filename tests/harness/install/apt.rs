@@ -59,6 +59,26 @@ pub(super) fn install_missing(dist: &Path, parts: &[&Part], progress: Progress<'
     if needs("python3") && !python::can_make_venv() {
         packages.extend(["python3", "python3-venv"]);
     }
+    install(dist, &packages, progress)
+}
+
+/// What the fault suite of the edge needs beside the servers: a program or a file each, and its package.
+const CHAOS: [(&str, &str); 5] = [
+    ("nft", "nftables"),
+    ("faketime", "faketime"),
+    ("eatmydata", "eatmydata"),
+    ("mkfs.ext4", "e2fsprogs"),
+    ("gcc", "gcc"),
+];
+
+/// Installs the packages of the fault suite that are missing.
+pub(super) fn install_chaos(dist: &Path, progress: Progress<'_>) -> Result<()> {
+    let missing = CHAOS.iter().filter(|(program, _)| find(program).is_none());
+    let packages: Vec<&str> = missing.map(|(_, package)| *package).collect();
+    install(dist, &packages, progress)
+}
+
+fn install(dist: &Path, packages: &[&str], progress: Progress<'_>) -> Result<()> {
     if packages.is_empty() {
         return Ok(());
     }
@@ -69,7 +89,7 @@ pub(super) fn install_missing(dist: &Path, parts: &[&Part], progress: Progress<'
     progress(&format!("installing Debian packages: {list}"));
     let started = clock::instant();
     let mut command = as_root(&list)?;
-    command.args(["sh", "-c", INSTALL, "weir-stack"]).args(&packages);
+    command.args(["sh", "-c", INSTALL, "weir-stack"]).args(packages);
     run(&mut command, &dist.join("apt.log"))?;
     progress(&format!("installed Debian packages in {:.1} s", started.elapsed().as_secs_f64()));
     Ok(())

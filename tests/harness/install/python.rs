@@ -6,6 +6,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use anyhow::Result;
+
 use super::{Part, find, run_tied};
 
 /// The engine alone: pandas, numpy and pyarrow, which its wheel also asks for, are not used here.
@@ -52,22 +54,22 @@ pub(super) fn data(dist: &Path) -> Part {
         folder: dist.join("data"),
         needs: &["python3"],
         build: |folder, log| {
-            // pip of the engine's environment, which was made just before.
-            let python = folder.with_file_name("python").join("bin/python");
-            let mut pip = Command::new(&python);
-            pip.args([
-                "-m",
-                "pip",
-                "--disable-pip-version-check",
-                "download",
-                "-q",
-                "--no-deps",
-                "--only-binary=:all:",
-            ]);
-            run_tied(pip.arg("-d").arg(folder).arg(SERIES), log)?;
-            run_tied(Command::new(&python).args(["-c", UNPACK]).arg(folder), log)
+            download(folder, SERIES, log)?;
+            run_tied(of(folder).args(["-c", UNPACK]).arg(folder), log)
         },
     }
+}
+
+/// The Python of the engine's environment, which is the first part that is made with it.
+pub(super) fn of(folder: &Path) -> Command {
+    Command::new(folder.with_file_name("python").join("bin/python"))
+}
+
+/// Puts one pinned wheel, without what it depends on, into a part's folder.
+pub(super) fn download(folder: &Path, wheel: &str, log: &Path) -> Result<()> {
+    let mut pip = of(folder);
+    pip.args(["-m", "pip", "--disable-pip-version-check", "download", "-q", "--no-deps"]);
+    run_tied(pip.args(["--only-binary=:all:", "-d"]).arg(folder).arg(wheel), log)
 }
 
 /// Debian's own Python before any other: its version is known.

@@ -9,7 +9,7 @@ const STREAM: &[u8] = b"000102030405060708090a0b0c0d0e0f";
 const READING: &[u8] = br#"{"device":"d","time":5,"values":{"t":1},"more":[1]}"#;
 
 fn record<'a>(input: Input, number: &'a [u8], value: &'a [u8]) -> Incoming<'a> {
-    let headers = Headers { edge: Some(b"gw-1"), stream: Some(STREAM), number: Some(number) };
+    let headers = Headers { edge: Some(b"gw-1"), stream: Some(STREAM), number: Some(number), control: None };
     Incoming {
         input,
         partition: 2,
@@ -42,6 +42,19 @@ fn a_reading_is_enriched_once() {
     engine.process(&unknown, &mut marks, &mut tally).unwrap();
     assert_eq!(value(&engine)["weir"]["joined"], false);
     assert_eq!((tally.received, tally.enriched, tally.repeats, tally.missing), (3, 2, 1, 2));
+}
+
+#[test]
+fn a_control_record_is_counted_once_and_makes_nothing() {
+    let dimensions = Dimensions::of(&[]);
+    let (mut engine, mut marks, mut tally) = (Engine::new(&dimensions), Marks::default(), Tally::default());
+    let mut closed = record(Input::Readings, b"18", br#"{"stream":"00000000000000000000000000000000","next":5}"#);
+    closed.headers.control = Some(wire::CLOSED);
+    assert!(engine.process(&closed, &mut marks, &mut tally).is_none());
+    assert!(engine.process(&closed, &mut marks, &mut tally).is_none());
+    assert_eq!((tally.received, tally.controls, tally.repeats), (2, 1, 1));
+    assert!(engine.process(&record(Input::Readings, b"19", READING), &mut marks, &mut tally).is_some());
+    assert_eq!(tally.missing, 0, "its number counts");
 }
 
 #[test]
@@ -106,7 +119,7 @@ proptest! {
         }
         let rejected: u64 = tally.rejected.values().sum();
         prop_assert_eq!(tally.received, records.len() as u64);
-        prop_assert_eq!(tally.received, tally.enriched + rejected + tally.repeats);
+        prop_assert_eq!(tally.received, tally.enriched + rejected + tally.repeats + tally.controls);
         prop_assert_eq!(sent, tally.enriched + rejected);
     }
 }

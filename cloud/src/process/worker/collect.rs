@@ -151,6 +151,7 @@ fn headers<'m>(message: &'m BorrowedMessage<'_>) -> Headers<'m> {
             wire::EDGE => found.edge = header.value,
             wire::STREAM => found.stream = header.value,
             wire::NUMBER => found.number = header.value,
+            wire::CONTROL => found.control = header.value,
             _ => {}
         }
     }

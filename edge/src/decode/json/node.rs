@@ -35,6 +35,14 @@ impl<'a> Node<'a> {
         })
     }
 
+    /// The members of an object; of all else, none.
+    pub(super) fn fields(&self) -> &[Field<'a>] {
+        match self {
+            Node::Object(fields) => fields,
+            _ => &[],
+        }
+    }
+
     /// What it is, for messages.
     pub(super) const fn kind(&self) -> &'static str {
         match self {

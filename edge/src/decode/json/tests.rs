@@ -3,26 +3,37 @@
 use base64::Engine;
 use proptest::prelude::*;
 
-use super::*;
 use weir_shared::clock::Now;
+
+use super::super::times::Times;
+use super::super::*;
+use super::*;
+use crate::sources::Origin;
 
 fn decoder() -> Decoder {
     let path = |s: &str| vec![s.to_owned()];
     let mapping = Mapping {
         device: path("device"),
-        device_topic_level: 0,
         time: path("ts"),
         values: path("values"),
-        value_fields: vec![],
         tags: path("tags"),
+        ..Mapping::default()
     };
-    Decoder { mapping, message_bytes_max: 4096, raw_bytes_max: 1024, record_bytes_max: 2048 }
+    let limits = Limits { message_bytes_max: 4096, raw_bytes_max: 1024, record_bytes_max: 2048 };
+    let mqtt = Form { format: Format::Json(mapping), times: Times::default() };
+    Decoder { limits, mqtt, files: vec![], clean: Clean::default() }
+}
+
+fn mapping(decoder: &mut Decoder) -> &mut Mapping {
+    let Format::Json(mapping) = &mut decoder.mqtt.format else { panic!("this one is JSON") };
+    mapping
 }
 
 fn run(decoder: &Decoder, payload: &[u8]) -> Vec<Decoded> {
     let arrived = Now { wall_ms: 1_790_000_000_042, mono_ns: 5, trusted: true };
     let mut out = Vec::new();
-    decoder.decode(&Input { topic: "sensors/hall/7", payload, arrived }, |d| out.push(d));
+    decoder
+        .decode(&Input { topic: "sensors/hall/7", payload, arrived, origin: Origin::Mqtt }, |d| out.push(d));
     out
 }
 
@@ -30,6 +41,7 @@ fn reading(decoder: &Decoder, payload: &str) -> String {
     match run(decoder, payload.as_bytes()).remove(0) {
         Decoded::Reading(r) => String::from_utf8(r.value).unwrap(),
         Decoded::Rejection(r) => panic!("{}", String::from_utf8_lossy(&r.value)),
+        Decoded::Filtered => panic!("filtered"),
     }
 }
 
@@ -50,13 +62,13 @@ fn a_reading_keeps_types_and_order() {
 #[test]
 fn devices_times_and_values_come_from_where_the_mapping_says() {
     let mut d = decoder();
-    d.mapping.device_topic_level = 2;
-    d.mapping.values = vec![];
-    d.mapping.time = vec!["meta".into(), "at".into()];
+    mapping(&mut d).device_topic_level = 2;
+    mapping(&mut d).values = vec![];
+    mapping(&mut d).time = vec!["meta".into(), "at".into()];
     let got = reading(&d, r#"{"meta":{"at":"2026-09-21T14:13:20.5+02:00"},"t":1}"#);
     assert!(got.starts_with(r#"{"device":"hall","time":1789992800500,"values":{"t":1}"#), "{got}");
-    d.mapping.time = vec![];
-    d.mapping.value_fields = vec!["b".into()];
+    mapping(&mut d).time = vec![];
+    mapping(&mut d).value_fields = vec!["b".into()];
     let got = reading(&d, r#"{"a":{"nested":[]},"b":2,"device":12}"#);
     assert!(got.starts_with(r#"{"device":"12","time":1790000000042,"values":{"b":2},"tags":{}"#), "{got}");
 }
@@ -118,7 +130,11 @@ fn every_reason_is_given() {
             reached.insert(r.reason);
         }
     }
-    assert_eq!(reached.len(), Reason::ALL.len() - 1, "all but what the forwarder refuses");
+    assert_eq!(
+        reached.into_iter().collect::<Vec<_>>(),
+        Reason::ALL[..17],
+        "the others: see the decoder's tests"
+    );
 }
 
 #[test]

@@ -1,0 +1,167 @@
+//! Filling the producer from the journal.
+//!
+//! Comes in: the ranges' readers. Goes out: records handed to the producer. Guarantees: the newest range goes first, a
+//! backlog gets what it leaves and never more than a share of what may be in flight; in each range records go in the order
+//! of the journal; what waits for the right time waits. On failure: damage is stepped over, and the numbers it held are
+//! found missing.
+
+use std::borrow::Cow;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use weir_shared::clock::{self, Deadline};
+use weir_shared::record::StreamId;
+use weir_shared::supervise::Stop;
+
+use super::producer::{Outgoing, Producer, Trouble};
+use super::ranges::{Range, Ranges, ticket_of};
+use super::{Forwarder, refusals};
+use crate::clocks;
+use crate::events::Note;
+use crate::faults;
+use crate::journal::format::{Batch, Frame, Place, Record, Sent};
+use crate::journal::reader::{Step, Why};
+
+/// Most records of a backlog in flight, so that live ones do not queue behind them.
+const BACKLOG_IN_FLIGHT_MAX: usize = 2_000;
+/// How long the producer's queue may stay full before the connection is made anew.
+const QUEUE_FULL: Duration = Duration::from_secs(60);
+/// What a record costs beside its key and value.
+const OVERHEAD_BYTES: usize = 100;
+
+/// What came of reading on.
+#[derive(PartialEq, Eq)]
+enum Read {
+    /// Something was read.
+    Some,
+    /// Nothing more is durable.
+    End,
+    /// What comes next must wait.
+    Wait,
+}
+
+impl Forwarder {
+    /// Sends batches until enough is in flight or all that is durable was sent; whether it sent any.
+    pub(super) fn fill(
+        &mut self,
+        producer: &Producer,
+        ranges: &mut Ranges,
+        stop: &Stop,
+    ) -> Result<bool, Trouble> {
+        let durable = self.wiring.durable.load(Ordering::Acquire);
+        let most = self.config.in_flight_records_max;
+        let mut left = most.saturating_sub(ranges.in_flight());
+        let mut any = false;
+        for range in ranges.newest_first() {
+            let share = if range.is_backlog() { most.min(BACKLOG_IN_FLIGHT_MAX) } else { most };
+            while left > 0 && range.progress.in_flight() < share && self.bandwidth.open(clock::instant()) {
+                let before = range.progress.in_flight();
+                match self.read(producer, range, durable, stop)? {
+                    Read::Some => any = true,
+                    Read::End | Read::Wait => break,
+                }
+                left = left.saturating_sub(range.progress.in_flight() - before);
+            }
+        }
+        Ok(any)
+    }
+
+    /// Reads one batch and hands its records to the producer.
+    fn read(
+        &mut self,
+        producer: &Producer,
+        range: &mut Range,
+        durable: u64,
+        stop: &Stop,
+    ) -> Result<Read, Trouble> {
+        let backlog = range.is_backlog();
+        let durable = range.durable(durable);
+        let Range { reader, progress, slot, .. } = range;
+        let step = reader.next(durable).map_err(|e| Trouble::Fatal(e.into()))?;
+        let batch = match step {
+            None => {
+                progress.caught_up();
+                return Ok(Read::End);
+            }
+            Some(Step::Skipped { to, why, .. }) => {
+                progress.skipped(to, why == Why::GivenUp);
+                return Ok(Read::Some);
+            }
+            Some(Step::Batch(batch)) => batch,
+        };
+        if batch.frames().any(|frame| self.wiring.clocks.read(batch.boot, &frame.head.arrived).is_none()) {
+            let position = batch.position;
+            reader.seek(position);
+            return Ok(Read::Wait);
+        }
+        progress.batch(batch.end(), batch.stream);
+        let mut frames: Vec<_> = batch.frames().collect();
+        if faults::is_broken("bad.reorder_backlog") {
+            frames.reverse();
+        }
+        for frame in frames {
+            for record in frame.records() {
+                match record {
+                    Record::Sent { place, closing, key, value } => {
+                        let Some(ticket) = progress.sending(place) else { continue };
+                        if place.kind == Sent::Reading && self.is_refused(batch.stream, place) {
+                            self.give_up(batch.stream, place, key, value)?;
+                            progress.acknowledged(ticket);
+                            continue;
+                        }
+                        let value = self.mended(&batch, &frame, value);
+                        let record =
+                            Outgoing { stream: batch.stream, place, closing, backlog, key, value: &value };
+                        self.hand_over(producer, ticket_of(*slot, ticket), &record, stop)?;
+                        faults::kill_at("edge.e6");
+                        if faults::is_broken("bad.lose_cursor_gap") {
+                            progress.acknowledged(ticket);
+                        }
+                    }
+                    Record::Numbers(numbers) => progress.numbered(numbers.stream, &numbers.next),
+                    _ => {}
+                }
+            }
+        }
+        Ok(Read::Some)
+    }
+
+    /// Waits while the producer's queue is full.
+    fn hand_over(
+        &mut self,
+        producer: &Producer,
+        ticket: usize,
+        record: &Outgoing<'_>,
+        stop: &Stop,
+    ) -> Result<(), Trouble> {
+        let deadline = Deadline::after(QUEUE_FULL);
+        while !producer.send(ticket, record)? {
+            if stop.is_stopped() || deadline.passed() {
+                return Err(Trouble::retry("the queue to kafka stayed full"));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+            producer.poll();
+        }
+        self.bandwidth.sent(record.key.len() + record.value.len() + OVERHEAD_BYTES);
+        Ok(())
+    }
+
+    fn mended<'v>(&self, batch: &Batch<'_>, frame: &Frame<'_>, value: &'v [u8]) -> Cow<'v, [u8]> {
+        let arrived = &frame.head.arrived;
+        let mended = self.wiring.clocks.read(batch.boot, arrived).unwrap_or(*arrived);
+        clocks::mend(value, arrived, &mended)
+    }
+
+    fn is_refused(&self, stream: StreamId, place: Place) -> bool {
+        self.refusals.count(stream, place) >= refusals::TRIES_MAX
+    }
+
+    /// The dead letter is journaled before any cursor that counts the reading as done, as notes are in order.
+    fn give_up(&mut self, stream: StreamId, place: Place, key: &[u8], value: &[u8]) -> Result<(), Trouble> {
+        tracing::error!(device = %String::from_utf8_lossy(key), "kafka refused a reading three times");
+        let (device, value) = (key.to_vec(), value.to_vec());
+        let why = self.refusals.why().to_owned();
+        self.refusals.clear();
+        self.note(Note::Refused { stream, place, device, value, why, now: clock::now() })
+    }
+}

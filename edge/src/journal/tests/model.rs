@@ -1,0 +1,368 @@
+//! Random lives of a journal against a model: appends, commits, acknowledgements, failures, crashes at any operation of
+//! the disk, full disks, giving up, restarts.
+//!
+//! What must hold: a commit that went well stands for ever, in order, none twice, none altered, until it is acknowledged
+//! or given up; numbers have no gap; what was given up is what the plan said; a commit that failed stands whole or not
+//! at all; the cursor never goes back; every start succeeds (with room).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use proptest::prelude::*;
+
+use super::faults::{Failure, Faults};
+use super::*;
+use crate::journal::disk::Disk;
+use crate::journal::writer::GivenUp;
+
+type Line = (StreamId, Sent, u32);
+
+#[derive(Clone, Debug)]
+enum Op {
+    Data(usize),
+    Urgent,
+    Commit(bool),
+    /// Kafka has acknowledged this many of the batches behind the cursor, and one line further.
+    Acknowledge(usize),
+    Proven,
+    OpenStream,
+    GiveUp,
+    Fail(u32, Failure),
+    Full(bool),
+    /// The machine goes down in so many operations, or now.
+    Crash(Option<u32>, u64),
+    Restart,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let failure = prop_oneof![Just(Failure::Once), Just(Failure::NoRoom)];
+    prop_oneof![
+        8 => (1usize..200).prop_map(Op::Data),
+        3 => Just(Op::Urgent),
+        8 => any::<bool>().prop_map(Op::Commit),
+        3 => (1usize..6).prop_map(Op::Acknowledge),
+        2 => Just(Op::Proven),
+        1 => Just(Op::OpenStream),
+        2 => Just(Op::GiveUp),
+        2 => (0u32..12, failure).prop_map(|(after, failure)| Op::Fail(after, failure)),
+        1 => any::<bool>().prop_map(Op::Full),
+        2 => (prop::option::of(0u32..12), any::<u64>()).prop_map(|(after, random)| Op::Crash(after, random)),
+        1 => Just(Op::Restart),
+    ]
+}
+
+/// A record that stands, as the model knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Stands {
+    value: String,
+    line: Line,
+    number: u64,
+    position: u64,
+}
+
+struct Life {
+    folder: Folder,
+    faults: Faults,
+    config: WriterConfig,
+    segments: Segments,
+    writer: Writer,
+    streams: u8,
+    values: u64,
+    /// In order; what may be gone was acknowledged or given up.
+    stands: Vec<Stands>,
+    may_be_gone: BTreeSet<String>,
+    next: HashMap<Line, u64>,
+    /// Value, and whether it is urgent.
+    waiting: Vec<(String, bool)>,
+    /// What commits that failed tried to write since the last one that went well.
+    tried: Vec<Vec<String>>,
+    random: u64,
+    cursor: u64,
+}
+
+impl Life {
+    fn new(config: WriterConfig) -> Self {
+        let folder = Folder::new(&format!("model-{:?}", std::thread::current().id()));
+        let faults = Faults::new(&folder.0.join("side"));
+        let segments = Segments::open_on(&folder.0, Disk::with(faults.clone())).unwrap();
+        let mut writer = Writer::open(segments.clone(), config, opening(1), Recovered::default()).unwrap();
+        writer.topics(TOPICS, NOW);
+        commit(&mut writer);
+        Self {
+            folder,
+            faults,
+            config,
+            segments,
+            writer,
+            streams: 1,
+            values: 0,
+            stands: Vec::new(),
+            may_be_gone: BTreeSet::new(),
+            next: HashMap::new(),
+            waiting: Vec::new(),
+            tried: Vec::new(),
+            random: 1,
+            cursor: 0,
+        }
+    }
+
+    fn step(&mut self, op: Op) {
+        match op {
+            Op::Data(length) => self.append(length, false),
+            Op::Urgent => self.append(20, true),
+            Op::Commit(data) => self.commit(if data { Urgency::Data } else { Urgency::Control }),
+            Op::Acknowledge(batches) => self.acknowledge(batches),
+            Op::Proven => self.writer.proven(self.writer.position(), NOW),
+            Op::OpenStream => self.open_stream(),
+            Op::GiveUp => self.give_up(),
+            Op::Fail(after, failure) => self.faults.fail_after(after, failure),
+            Op::Full(full) => self.faults.full(full),
+            Op::Crash(Some(after), random) => {
+                self.random = random;
+                self.faults.fail_after(after, Failure::Crash);
+            }
+            Op::Crash(None, random) => self.crash(Some(random)),
+            Op::Restart => self.crash(None),
+        }
+    }
+
+    fn append(&mut self, length: usize, urgent: bool) {
+        self.values += 1;
+        let value = format!("{:0length$}", self.values);
+        // Both kinds of frames share lines, so that their numbers get mixed.
+        let kind = if self.values.is_multiple_of(3) { Sent::Rejection } else { Sent::Reading };
+        let place = self.writer.place(kind, &self.values.to_le_bytes()).unwrap();
+        let records = std::iter::once(Record::Sent { place, closing: false, key: b"k", value: value.as_bytes() });
+        if urgent {
+            self.writer.urgent(records, NOW);
+        } else {
+            let packet = u16::try_from(self.values).unwrap();
+            self.writer.message(&FrameHead { session: 7, packet, digest: 0, arrived: NOW }, records);
+        }
+        self.waiting.push((value, urgent));
+    }
+
+    fn commit(&mut self, urgency: Urgency) {
+        let wanted = |(_, urgent): &&(String, bool)| urgency == Urgency::Data || *urgent;
+        let trying: Vec<_> = self.waiting.iter().filter(wanted).map(|(value, _)| value.clone()).collect();
+        match self.writer.commit(urgency) {
+            Ok(committed) => {
+                self.waiting.retain(|(value, _)| !trying.contains(value));
+                assert_eq!(committed.position, self.writer.position());
+                self.stood(&[trying]);
+            }
+            Err(error) => self.failed(&error, trying),
+        }
+    }
+
+    fn failed(&mut self, error: &Error, tried: Vec<String>) {
+        self.tried.push(tried);
+        if !matches!(error, Error::Full { .. }) {
+            let random = self.random;
+            self.crash(Some(random));
+        }
+    }
+
+    /// What came to stand since the last look is exactly one of these.
+    fn stood(&mut self, one_of: &[Vec<String>]) {
+        let found = self.read();
+        let known = self.stands.last().map(|s| s.value.clone());
+        let from = known.and_then(|v| found.iter().position(|s| s.value == v)).map_or_else(
+            || found.iter().position(|f| !self.stands.iter().any(|s| s.value == f.value)).unwrap_or(found.len()),
+            |at| at + 1,
+        );
+        let (old, new) = found.split_at(from);
+        let mut at = 0;
+        for s in &self.stands {
+            if old.get(at).is_some_and(|o| o == s) {
+                at += 1;
+            } else {
+                assert!(self.may_be_gone.contains(&s.value), "lost or altered: {s:?}");
+            }
+        }
+        assert_eq!(at, old.len(), "twice, or never committed");
+        let values: Vec<_> = new.iter().map(|s| s.value.clone()).collect();
+        assert!(one_of.contains(&values), "{values:?} none of {one_of:?}");
+        for s in new {
+            let next = self.next.entry(s.line).or_default();
+            assert_eq!(s.number, *next, "{s:?}");
+            *next += 1;
+        }
+        self.stands.extend_from_slice(new);
+        self.tried.clear();
+        let cursor = self.writer.controls().cursor.position;
+        assert!(cursor >= self.cursor, "the cursor went back");
+        self.cursor = cursor;
+    }
+
+    fn read(&self) -> Vec<Stands> {
+        let mut reader = Reader::new(self.segments.clone(), self.writer.oldest());
+        let mut found = Vec::new();
+        while let Some(step) = reader.next(self.writer.position()).unwrap() {
+            let batch = match step {
+                Step::Batch(batch) => batch,
+                // Acknowledged but perhaps sent again, so its segment stayed, and a later one was given up.
+                Step::Skipped { to, .. } if to <= self.writer.controls().cursor.position => continue,
+                Step::Skipped { .. } => panic!("{step:?}"),
+            };
+            for record in batch.frames().flat_map(|frame| frame.records()) {
+                if let Record::Sent { place, value, .. } = record {
+                    let line = (batch.stream, place.kind, place.partition);
+                    let value = String::from_utf8(value.to_vec()).unwrap();
+                    found.push(Stands { value, line, number: place.number, position: batch.position });
+                }
+            }
+        }
+        found
+    }
+
+    /// As the forwarder would: whole batches, and part of a line behind them.
+    fn acknowledge(&mut self, batches: usize) {
+        let from = self.writer.controls().cursor.position;
+        let mut reader = Reader::new(self.segments.clone(), from);
+        let mut ends = vec![from];
+        while let Some(Step::Batch(batch)) = reader.next(self.writer.position()).unwrap() {
+            ends.push(batch.end());
+        }
+        let position = ends[batches.min(ends.len() - 1)];
+        let mut prefixes: BTreeMap<Line, u64> = BTreeMap::new();
+        for s in self.stands.iter().filter(|s| s.position < position) {
+            prefixes.insert(s.line, s.number + 1);
+            self.may_be_gone.insert(s.value.clone());
+        }
+        if let Some(s) = self.stands.iter().find(|s| s.position >= position) {
+            prefixes.insert(s.line, s.number + 1);
+            self.may_be_gone.insert(s.value.clone());
+        }
+        let prefix = |((stream, kind, partition), number)| {
+            Acknowledged { stream, next: Place { kind, partition, number } }
+        };
+        self.writer.cursor(Cursor { position, prefixes: prefixes.into_iter().map(prefix).collect() }, NOW);
+    }
+
+    fn open_stream(&mut self) {
+        let trying: Vec<_> = self.waiting.iter().map(|(value, _)| value.clone()).collect();
+        self.streams += 1;
+        let (stream, before) = (StreamId([self.streams; 16]), self.writer.stream());
+        match self.writer.open_stream(stream, NOW) {
+            Ok(_) => {
+                self.waiting.clear();
+                self.stood(&[trying]);
+                assert_eq!(self.writer.stream(), stream);
+            }
+            Err(error) => {
+                assert_eq!(self.writer.stream(), before);
+                if self.writer.waiting_bytes() == 0 {
+                    self.waiting.clear();
+                    self.stood(&[trying]);
+                    self.failed(&error, Vec::new());
+                } else {
+                    self.failed(&error, trying);
+                }
+            }
+        }
+    }
+
+    fn give_up(&mut self) {
+        // The cursor that counts is the last one that was appended.
+        self.commit(Urgency::Control);
+        let Some(plan) = self.writer.plan_give_up().unwrap() else { return };
+        let acknowledged = &self.writer.controls().cursor.prefixes;
+        let below = |s: &&Stands| {
+            let (stream, kind, partition) = s.line;
+            acknowledged.iter().any(|a| {
+                (a.stream, a.next.kind, a.next.partition) == (stream, kind, partition) && s.number < a.next.number
+            })
+        };
+        let goes: Vec<_> = self
+            .stands
+            .iter()
+            .filter(|s| (plan.from..plan.to).contains(&s.position) && !below(s))
+            .cloned()
+            .collect();
+        same(&plan, &goes);
+        let trying: Vec<_> = self.waiting.iter().filter(|(_, urgent)| *urgent).map(|(v, _)| v.clone()).collect();
+        self.may_be_gone.extend(goes.into_iter().map(|s| s.value));
+        match self.writer.give_up(plan, NOW) {
+            Ok(()) => {
+                self.waiting.retain(|(value, _)| !trying.contains(value));
+                self.stood(&[trying]);
+            }
+            Err(error) => self.failed(&error, trying),
+        }
+    }
+
+    /// The process ends, and, with `random`, the machine too; then both start.
+    fn crash(&mut self, random: Option<u64>) {
+        match random {
+            Some(random) => self.faults.crash(random),
+            None => self.faults.restart(),
+        }
+        let mut one_of = std::mem::take(&mut self.tried);
+        one_of.push(Vec::new());
+        self.waiting.clear();
+        self.streams += 1;
+        loop {
+            self.segments = Segments::open_on(&self.folder.0, Disk::with(self.faults.clone())).unwrap();
+            let recovered = recover(&self.segments).unwrap();
+            assert_eq!(recovered.damage, [], "a crash damages nothing");
+            let numbers = recovered.numbers.clone().unwrap();
+            match Writer::open(self.segments.clone(), self.config, opening(self.streams), recovered) {
+                Ok(writer) => {
+                    self.writer = writer;
+                    self.stood(&one_of);
+                    for place in numbers.next {
+                        let line = (numbers.stream, place.kind, place.partition);
+                        assert_eq!(self.next.get(&line).copied().unwrap_or(0), place.number, "{line:?}");
+                    }
+                    return;
+                }
+                Err(Error::Full { .. }) => self.faults.full(false),
+                Err(error) => panic!("a start failed: {error}"),
+            }
+        }
+    }
+}
+
+/// The plan names exactly these.
+fn same(plan: &GivenUp, goes: &[Stands]) {
+    let mut lines: BTreeMap<Line, Vec<u64>> = BTreeMap::new();
+    for s in goes {
+        lines.entry(s.line).or_default().push(s.number);
+        let (stream, kind, partition) = s.line;
+        assert!(plan.holds(stream, &Place { kind, partition, number: s.number }));
+    }
+    let planned: Vec<_> =
+        plan.ranges.iter().map(|r| ((r.stream, r.kind, r.partition), r.from, r.to, r.count)).collect();
+    let wanted: Vec<_> =
+        lines.into_iter().map(|(line, n)| (line, n[0], n[n.len() - 1], n.len() as u64)).collect();
+    assert_eq!(planned, wanted);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, max_shrink_iters: 3000, ..ProptestConfig::default() })]
+    #[test]
+    fn any_life_keeps_what_was_committed(
+        ops in prop::collection::vec(op(), 1..40),
+        budget in prop_oneof![Just(0u64), Just(14_000)],
+        retain_bytes in prop_oneof![Just(0u64), Just(2_000)],
+    ) {
+        let config = WriterConfig { segment_bytes: 1500, budget_bytes: budget, retain_bytes, reserve_bytes: 4096 };
+        let mut life = Life::new(config);
+        for op in ops {
+            life.step(op);
+        }
+        life.crash(Some(3));
+    }
+}
+
+#[test]
+fn debug_one() {
+    let config = WriterConfig { segment_bytes: 1500, budget_bytes: 0, retain_bytes: 0, reserve_bytes: 4096 };
+    let mut life = Life::new(config);
+    for op in [Op::OpenStream, Op::Acknowledge(3), Op::Commit(false), Op::Crash(None, 0), Op::OpenStream, Op::GiveUp, Op::Acknowledge(1), Op::Commit(false)] {
+        println!("{op:?}");
+        life.step(op);
+        println!("  {:?} cursor {:?} pos {}", life.segments.bases(), life.writer.controls().cursor, life.writer.position());
+    }
+    life.crash(Some(3));
+}

@@ -1,0 +1,133 @@
+//! `weir-edge`: from MQTT through a journal on disk to Kafka, on a gateway.
+//!
+//! The flow, in the order of the modules: [`sources`] → [`ingest`] ([`decode`], [`journal`]) → [`windows`] and
+//! [`forward`]; [`pipeline`] connects them. Exit codes: 0 drained, 1 failed, 64 bad configuration.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod config;
+mod pipeline;
+
+mod clocks;
+mod events;
+mod faults;
+mod flow;
+
+mod sources;
+
+mod ingest;
+
+mod decode;
+mod journal;
+
+mod windows;
+
+mod bench;
+mod replay;
+
+pub mod fuzzing;
+
+mod forward;
+
+/// Takes sensor data from MQTT, keeps it safe on disk, and forwards it to Kafka exactly once.
+#[derive(Parser)]
+#[command(
+    version,
+    about,
+    after_help = "Every key of the configuration with its default: weir-edge reference"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run until SIGTERM or SIGINT.
+    Run {
+        /// The configuration file (TOML).
+        #[arg(long, short)]
+        config: PathBuf,
+    },
+    /// Check a configuration and show all its problems; opens and changes nothing.
+    Check {
+        /// The configuration file (TOML).
+        #[arg(long, short)]
+        config: PathBuf,
+    },
+    /// Compute the windows over the journals of a stopped edge again, from where they begin, and print the results.
+    Replay {
+        /// The configuration file (TOML).
+        #[arg(long, short)]
+        config: PathBuf,
+    },
+    /// Measure how fast this machine decodes readings and computes windows.
+    #[command(hide = true)]
+    BenchDecode {
+        /// How long.
+        #[arg(long, default_value_t = 3)]
+        seconds: u64,
+    },
+    /// Print every key of the configuration with its default.
+    Reference,
+}
+
+const BAD_CONFIG: u8 = 64;
+
+/// The program.
+#[must_use]
+pub fn main() -> ExitCode {
+    weir_shared::log::init();
+    let _set_up = faults::set_up();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let shown = error.print();
+            return ExitCode::from(if error.use_stderr() || shown.is_err() { BAD_CONFIG } else { 0 });
+        }
+    };
+    let (path, task) = match arguments.command {
+        Command::Run { config } => (config, Task::Run),
+        Command::Check { config } => (config, Task::Check),
+        Command::Replay { config } => (config, Task::Replay),
+        Command::BenchDecode { seconds } => return print(&bench::decode_and_window(seconds)),
+        Command::Reference => return print(config::REFERENCE),
+    };
+    let file = path.display().to_string();
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) => return fail(BAD_CONFIG, &format!("{file}: {error}")),
+    };
+    let config = match config::check(&file, &text) {
+        Ok(config) => config,
+        Err(problems) => return fail(BAD_CONFIG, &problems.to_string()),
+    };
+    let done = match task {
+        Task::Check => return print(&format!("{file}: ok\n")),
+        Task::Run => pipeline::run(config),
+        Task::Replay => replay::run(&config, &mut std::io::BufWriter::new(std::io::stdout().lock())),
+    };
+    done.map_or_else(|error| fail(1, &format!("{error:#}")), |()| ExitCode::SUCCESS)
+}
+
+/// What is to be done with a configuration.
+#[derive(Clone, Copy)]
+enum Task {
+    Run,
+    Check,
+    Replay,
+}
+
+#[expect(clippy::print_stdout, reason = "the answer of a command goes to standard output")]
+fn print(text: &str) -> ExitCode {
+    print!("{text}");
+    ExitCode::SUCCESS
+}
+
+fn fail(code: u8, message: &str) -> ExitCode {
+    eprintln!("{message}");
+    ExitCode::from(code)
+}
