@@ -11,7 +11,7 @@ const LIMITS: Limits =
 const START_MS: i64 = 1_790_000_000_000;
 
 /// The JSON of `weir.readings`.
-pub fn reading(bytes: &[u8]) {
+pub(super) fn reading(bytes: &[u8]) {
     let mut reading = Reading::default();
     if reading.parse(bytes).is_err() {
         return;
@@ -25,7 +25,7 @@ pub fn reading(bytes: &[u8]) {
 }
 
 /// Entries of an engine, each as: length of the key (2 bytes, little-endian), length of the value, key, value.
-pub fn window_state(bytes: &[u8]) {
+pub(super) fn window_state(bytes: &[u8]) {
     let Some(entries) = entries(bytes) else { return };
     let Ok(mut engine) = Engine::restore(rules(), LIMITS, &all, entries) else { return };
     let written = engine.snapshot();
@@ -34,7 +34,8 @@ pub fn window_state(bytes: &[u8]) {
     let mut outputs = Outputs::default();
     for n in 0..4 {
         let time = START_MS + n * 30_000;
-        let text = format!(r#"{{"device":"a","time":{time},"values":{{"t":{n}.5,"s":"x"}},"tags":{{"line":"1"}}}}"#);
+        let text =
+            format!(r#"{{"device":"a","time":{time},"values":{{"t":{n}.5,"s":"x"}},"tags":{{"line":"1"}}}}"#);
         let mut reading = Reading::default();
         reading.parse(text.as_bytes()).expect("a reading");
         engine.reading(&reading, time, &mut outputs);
@@ -61,18 +62,27 @@ fn entries(mut bytes: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
 fn rules() -> Vec<Rule> {
     let minute = Span::Ms(60_000);
     let plain = vec![Aggregate::Count, Aggregate::Mean, Aggregate::Stddev, Aggregate::Rate];
-    let sketches = vec![Aggregate::Percentile(99_000), Aggregate::Distinct, Aggregate::First, Aggregate::Last];
+    let sketches =
+        vec![Aggregate::Percentile(99_000), Aggregate::Distinct, Aggregate::First, Aggregate::Last];
     let line = vec!["line".to_owned()];
     let one = vec!["t".to_owned()];
     vec![
-        Rule { aggregates: plain.clone(), lateness_ms: 60_000, ..Rule::new("tumbling", Kind::Tumbling { size: minute }) },
+        Rule {
+            aggregates: plain.clone(),
+            lateness_ms: 60_000,
+            ..Rule::new("tumbling", Kind::Tumbling { size: minute })
+        },
         Rule {
             aggregates: sketches.clone(),
             key: line.clone(),
             zone: Some("Europe/Vienna".to_owned()),
             ..Rule::new("sliding", Kind::Sliding { size: minute, slide: Span::Ms(10_000) })
         },
-        Rule { aggregates: plain, fields: one, ..Rule::new("session", Kind::Session { gap_ms: 30_000, max_ms: 600_000 }) },
+        Rule {
+            aggregates: plain,
+            fields: one,
+            ..Rule::new("session", Kind::Session { gap_ms: 30_000, length_ms_max: 600_000 })
+        },
         Rule { aggregates: sketches, key: line, ..Rule::new("count", Kind::Count { n: 10 }) },
         Rule::new("sliding-count", Kind::SlidingCount { n: 10, slide: 2 }),
     ]

@@ -184,10 +184,6 @@ impl Ingest {
                 let now = self.now(&clock::now());
                 let Some(lane) = self.lanes.get_mut(lane) else { return Err("a note of no lane".into()) };
                 lane.note(note, &self.decoder, now, &self.measures)?;
-                self.wiring.open.send_if_modified(|open| {
-                    let now_open = self.lanes.iter().all(Lane::is_open);
-                    std::mem::replace(open, now_open) != now_open
-                });
             }
         }
         Ok(())
@@ -303,6 +299,9 @@ impl Ingest {
         }
         if let Some(Correction { boot, known, offset_ms }) = self.mending.take() {
             self.wiring.clocks.settle(boot, weir_shared::timeline::Mending { known, offset_ms });
+        }
+        if !*self.wiring.open.borrow() && self.lanes.iter().all(Lane::is_open) {
+            self.wiring.open.send_replace(true);
         }
         self.measures.commit_seconds.record(begun.elapsed().as_secs_f64());
         self.measures.journals(&self.lanes);

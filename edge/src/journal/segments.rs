@@ -254,10 +254,13 @@ impl Segments {
 
     /// These positions are removed by policy.
     pub(super) fn give_up(&self, from: u64, to: u64) {
-        let mut state = self.lock();
-        let before = state.given_up.range(..=from).next_back().filter(|(_, end)| **end >= from);
-        let (from, to) = before.map_or((from, to), |(start, end)| (*start, to.max(*end)));
-        state.given_up.insert(from, to);
+        let given_up = &mut self.lock().given_up;
+        let (mut from, mut to) = (from, to);
+        while let Some((&start, &end)) = given_up.range(..=to).next_back().filter(|(_, end)| **end >= from) {
+            given_up.remove(&start);
+            (from, to) = (from.min(start), to.max(end));
+        }
+        given_up.insert(from, to);
     }
 
     /// Where what was given up ends, if `position` is part of it.

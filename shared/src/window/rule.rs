@@ -97,7 +97,7 @@ pub enum Aggregate {
     Stddev,
     /// Percentile in thousandths of a percent (`p99.9` is 99 900): the number of rank ⌊q·(n−1)⌋, ± 1 % of itself.
     Percentile(u32),
-    /// How many different values: almost exact to some hundreds, then ± 1.6 % (standard error).
+    /// How many different values: exact up to 500, then ± 1.6 % (standard error).
     Distinct,
     /// The number with the least time.
     First,

@@ -1,8 +1,8 @@
 //! Percentiles and distinct counts in little memory.
 //!
 //! Comes in: values. Goes out: the value at a rank, ± 1 % of itself (DDSketch, Masson, Rim, Lee, VLDB 2019: the buckets
-//! are those of `sketches-ddsketch`, kept sparse here); how many different values there were (HyperLogLog of Apache
-//! DataSketches, 2¹² registers, standard error 1.6 %, almost exact below some hundreds).
+//! are those of `sketches-ddsketch`, kept sparse here); how many different values there were (exact up to 500, then
+//! HyperLogLog of Apache DataSketches, 2¹² registers, standard error 1.6 %).
 //! Guarantees: bounded memory; both merge; their bytes depend only on what was added, in which order.
 //! On failure: bytes that are no sketch are refused.
 
@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 
 use datasketches::hll::{HllSketch, HllType, HllUnion};
 use sketches_ddsketch::Config;
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::codec::{Corrupt, Cursor, put_bytes, put_length, put_signed, put_unsigned};
 use crate::reading::Value;
@@ -22,6 +22,9 @@ const NEAR_ZERO: f64 = 1e-9;
 /// Added to the numbers of the library's buckets (from −1037 on), so that the sign of a bucket is that of its values.
 const SHIFT: i32 = 2000;
 const REGISTERS_LOG2: u8 = 12;
+/// Up to here values are counted exactly: they take less room than the registers, which the library keeps as a plain array
+/// (its other forms are written down in an order of chance) from about 390 on.
+const FEW_MAX: usize = 500;
 
 static BUCKETS: LazyLock<Config> = LazyLock::new(|| Config::new(0.01, 2048, NEAR_ZERO));
 
@@ -100,13 +103,17 @@ impl Quantiles {
     }
 }
 
-/// Which values there were.
+/// Which values there were: the hashes of all of them while they are few, then registers.
 #[derive(Clone, Debug)]
-pub(super) struct Distinct(HllSketch);
+pub(super) enum Distinct {
+    /// Ascending.
+    Few(Vec<u64>),
+    Many(Box<HllSketch>),
+}
 
 impl Default for Distinct {
     fn default() -> Self {
-        Self(HllSketch::new(REGISTERS_LOG2, HllType::Hll8).expect("12 is among the sizes of the library"))
+        Self::Few(Vec::new())
     }
 }
 
@@ -118,39 +125,83 @@ impl Distinct {
             bytes[1..].copy_from_slice(&(v + 0.0).to_bits().to_le_bytes());
             xxh3_64(&bytes)
         };
-        let hash = match value {
+        self.add_hash(match value {
             Value::Bool(v) => xxh3_64(&[b'b', u8::from(*v)]),
             Value::Unsigned(v) => number(*v as f64),
             Value::Signed(v) => number(*v as f64),
             Value::Float(v) => number(*v),
-            Value::Text(v) => xxhash_rust::xxh3::xxh3_64_with_seed(v.as_bytes(), u64::from(b't')),
-        };
-        self.0.update(hash);
+            Value::Text(v) => xxh3_64_with_seed(v.as_bytes(), u64::from(b't')),
+        });
+    }
+
+    fn add_hash(&mut self, hash: u64) {
+        match self {
+            Self::Few(hashes) => {
+                let Err(at) = hashes.binary_search(&hash) else { return };
+                hashes.insert(at, hash);
+                if hashes.len() > FEW_MAX {
+                    let new = HllSketch::new(REGISTERS_LOG2, HllType::Hll8);
+                    let mut sketch = Box::new(new.expect("12 is among the sizes of the library"));
+                    hashes.iter().for_each(|hash| sketch.update(hash));
+                    *self = Self::Many(sketch);
+                }
+            }
+            Self::Many(sketch) => sketch.update(hash),
+        }
     }
 
     pub(super) fn merge(&mut self, other: &Self) {
-        let mut union = HllUnion::new(REGISTERS_LOG2).expect("12 is among the sizes of the library");
-        union.update(&self.0);
-        union.update(&other.0);
-        self.0 = union.to_sketch(HllType::Hll8);
+        match (&mut *self, other) {
+            (_, Self::Few(hashes)) => hashes.iter().for_each(|&hash| self.add_hash(hash)),
+            (Self::Few(hashes), Self::Many(sketch)) => {
+                let mut sketch = sketch.clone();
+                hashes.iter().for_each(|hash| sketch.update(hash));
+                *self = Self::Many(sketch);
+            }
+            (Self::Many(mine), Self::Many(other)) => {
+                let mut union = HllUnion::new(REGISTERS_LOG2).expect("12 is among the sizes of the library");
+                union.update(mine);
+                union.update(other);
+                **mine = union.to_sketch(HllType::Hll8);
+            }
+        }
     }
 
-    /// By the registers alone, so that it does not depend on the order of merging.
+    /// Beyond few, by the registers alone: the library's other estimate depends on the order of adding.
     pub(super) fn count(&self) -> u64 {
-        let estimate = self.0.composite_estimate();
-        if estimate.is_finite() && estimate > 0.0 { estimate.round() as u64 } else { 0 }
+        match self {
+            Self::Few(hashes) => hashes.len() as u64,
+            Self::Many(sketch) => sketch.composite_estimate().round() as u64,
+        }
     }
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        put_bytes(out, &self.0.serialize());
+        match self {
+            Self::Few(hashes) => {
+                put_length(out, hashes.len());
+                hashes.iter().for_each(|hash| out.extend_from_slice(&hash.to_le_bytes()));
+            }
+            Self::Many(sketch) => {
+                put_length(out, FEW_MAX + 1);
+                put_bytes(out, &sketch.serialize());
+            }
+        }
     }
 
     pub(super) fn decode(cursor: &mut Cursor<'_>) -> Result<Self, Corrupt> {
+        let length = cursor.unsigned()?;
+        if length <= FEW_MAX as u64 {
+            let hashes = (0..length).map(|_| cursor.bits()).collect::<Result<Vec<_>, _>>()?;
+            if !hashes.is_sorted_by(|a, b| a < b) {
+                return Err(Corrupt("hashes in disorder"));
+            }
+            return Ok(Self::Few(hashes));
+        }
         let sketch = HllSketch::deserialize(cursor.bytes()?).map_err(|_| Corrupt("no HyperLogLog"))?;
         if sketch.lg_config_k() != REGISTERS_LOG2 || sketch.target_type() != HllType::Hll8 {
             return Err(Corrupt("a HyperLogLog of another size"));
         }
-        Ok(Self(sketch))
+        Ok(Self::Many(Box::new(sketch)))
     }
 }
 
@@ -177,10 +228,10 @@ mod tests {
 
     #[test]
     fn distinct_counts_within_its_error_merged_or_not() {
-        for n in [0, 1, 7, 100, 300] {
-            assert_eq!(distinct(0..n).count(), n, "few values are counted almost exactly");
+        for n in [0, 1, 7, 100, 500] {
+            assert_eq!(distinct(0..n).count(), n, "few values are counted exactly");
         }
-        for n in [5_000_u64, 100_000] {
+        for n in [600_u64, 5_000, 100_000] {
             let whole = distinct(0..n);
             assert!((whole.count() as f64 / n as f64 - 1.0).abs() < 0.05);
             let mut merged = distinct(0..n / 3);
@@ -191,7 +242,7 @@ mod tests {
 
     #[test]
     fn sketches_come_back() {
-        for n in [0, 3, 50, 400, 20_000] {
+        for n in [0, 3, 50, 495, 501, 520, 20_000] {
             let mut out = Vec::new();
             distinct(0..n).encode(&mut out);
             let mut back = Distinct::decode(&mut Cursor(&out)).unwrap();

@@ -76,6 +76,7 @@ struct Life {
     /// What commits that failed tried to write since the last one that went well.
     tried: Vec<Vec<String>>,
     random: u64,
+    position: u64,
     cursor: u64,
 }
 
@@ -101,6 +102,7 @@ impl Life {
             waiting: Vec::new(),
             tried: Vec::new(),
             random: 1,
+            position: 0,
             cursor: 0,
         }
     }
@@ -188,7 +190,11 @@ impl Life {
             *next += 1;
         }
         self.stands.extend_from_slice(new);
-        self.tried.clear();
+        // What failed may still stand while nothing was written over it.
+        if self.writer.position() != self.position {
+            self.tried.clear();
+            self.position = self.writer.position();
+        }
         let cursor = self.writer.controls().cursor.position;
         assert!(cursor >= self.cursor, "the cursor went back");
         self.cursor = cursor;

@@ -126,15 +126,16 @@ impl Key {
         reached
     }
 
-    /// Windows that are held: by start, end, and whether they are open.
-    fn held(&self, rule: &Rule) -> Vec<(i64, i64, bool)> {
+    /// The watermarks at which something that is held closes or goes.
+    fn held(&self, rule: &Rule) -> Vec<i64> {
         let watermark = self.watermark.unwrap_or(NEVER);
         let lateness = rule.lateness_ms.cast_signed();
-        if spans(rule).is_some() {
-            let all = windows(rule, &self.readings).into_iter().map(|(s, e)| (s, e, e > watermark));
-            return all.filter(|(_, e, _)| e + lateness > watermark).collect();
+        if let Some((size, slide, _)) = spans(rule) {
+            let open = windows(rule, &self.readings).into_iter().map(|(_, end)| end).filter(|e| *e > watermark);
+            let gone = |r: &Given| r.time.div_euclid(slide) * slide + size + lateness;
+            return open.chain(self.readings.iter().map(gone).filter(|e| *e > watermark)).collect();
         }
-        let session = |s: &Session| (bounds(rule, s).0, bounds(rule, s).1, s.fixed.is_none());
+        let session = |s: &Session| bounds(rule, s).1 + if s.fixed.is_some() { lateness } else { 0 };
         self.sessions.iter().map(session).collect()
     }
 }
@@ -175,9 +176,7 @@ impl Model {
         }
         let key = self.keys.get_mut(name).unwrap();
         let (reached, went) = key.reached(&rule, self.clock, self.resumed, many);
-        let lateness = rule.lateness_ms.cast_signed();
-        let work = |&(_, end, open): &(i64, i64, bool)| end + if open { 0 } else { lateness } <= reached;
-        if went || held.iter().any(work) {
+        if went || held.iter().any(|work| *work <= reached) {
             let before = key.watermark.unwrap_or(NEVER);
             key.settle(&rule, self.clock, self.resumed, many);
             self.close(name, before);
