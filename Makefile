@@ -63,7 +63,7 @@ fuzz: packages
 		mkdir -p "$$found"
 		echo "fuzzing $$target"
 		$(FUZZ) "$$target" "$$found" "$$kept" -- -max_total_time=$(SECONDS_EACH) -max_len=16384 -timeout=5 -rss_limit_mb=512 -malloc_limit_mb=64
-		if [[ "$(KEEP)" == 1 ]]; then $(FUZZ) "$$target" "$$kept" "$$found" -- -merge=1; fi
+		if [[ "$(KEEP)" == 1 ]]; then $(FUZZ) "$$target" "$$kept" "$$found" -- -set_cover_merge=1; fi
 	done
 
 # The fault suite of the edge, on a stack of its own; as root. ROW=5: that row alone. FULL=1: the long one.

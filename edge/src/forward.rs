@@ -241,8 +241,11 @@ impl Forwarder {
                     }
                     self.heard = clock::instant();
                     faults::kill_at("edge.e7");
-                    if let Some((stream, place)) = ranges.acknowledged(delivery.ticket) {
-                        self.measures.forwarded(place.kind, stream == self.stream);
+                    let closing = ranges.is_closing(delivery.ticket);
+                    match ranges.acknowledged(delivery.ticket) {
+                        Some(_) if closing => self.measures.closed.increment(1),
+                        Some((stream, place)) => self.measures.forwarded(place.kind, stream == self.stream),
+                        None => {}
                     }
                 }
                 Err(error) => {

@@ -77,7 +77,9 @@ impl Error {
     /// A full disk is no broken one.
     fn or_full(self, needed_bytes: u64) -> Self {
         match self {
-            Self::Io { error, .. } if disk::is_full(&error) => Self::Full { needed_bytes, error: Some(error) },
+            Self::Io { error, .. } if disk::is_full(&error) => {
+                Self::Full { needed_bytes, error: Some(error) }
+            }
             other => other,
         }
     }

@@ -99,6 +99,8 @@ pub(crate) fn run(config: Config) -> Result<()> {
         flows.push(open_flow(&common, at, flow, segments, found)?);
     }
     let connected = Arc::clone(&common.connected);
+    // Its sender of events would keep the ingest stage waiting for ever.
+    drop(common);
     let pulse = Pulse::default();
     let mut supervisor = Supervisor::new();
     let live = admin.live.clone();

@@ -226,8 +226,9 @@ impl Windows {
             },
         };
         faults::kill_at("edge.e4");
-        self.measures.made(&made, &self.driver);
+        self.measures.taken(&self.driver);
         if !made.is_empty() && self.position > self.standing {
+            self.measures.made(&made);
             self.waiting = Some((made, self.position));
         }
         Ok(true)

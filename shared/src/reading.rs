@@ -138,7 +138,9 @@ impl<'a> Reading<'a> {
             Ok(())
         })?;
         scan.end()?;
-        for (there, why) in [(device, "device is missing"), (time, "time is missing"), (values, "values are missing")] {
+        for (there, why) in
+            [(device, "device is missing"), (time, "time is missing"), (values, "values are missing")]
+        {
             if !there {
                 return Err(NotAReading { at: text.len(), why });
             }

@@ -54,6 +54,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) folder: PathBuf,
     pub(crate) edges: Vec<Edge>,
     rate: u64,
+    /// What else was wrong, for the verdict.
+    problems: Vec<String>,
     tape: Option<Tape>,
     load: Option<Load>,
 }
@@ -86,7 +88,18 @@ impl<'a> Scene<'a> {
             });
         }
         let tape = Some(Tape::start(&lab.brokers(), &run)?);
-        Ok(Self { lab, run, proxy, specs, folder, edges: Vec::new(), rate, tape, load: None })
+        Ok(Self {
+            lab,
+            run,
+            proxy,
+            specs,
+            folder,
+            edges: Vec::new(),
+            rate,
+            problems: Vec::new(),
+            tape,
+            load: None,
+        })
     }
 
     /// Tumbling windows of these sizes over each device.
@@ -228,11 +241,9 @@ impl<'a> Scene<'a> {
         for edge in &mut self.edges {
             if edge.ended()?.is_none() {
                 let exit = edge.stop()?;
-                ensure!(
-                    exit.code == Some(0),
-                    "the edge was stopped in order, but: {exit}; {}",
-                    edge.last_words()
-                );
+                if exit.code != Some(0) {
+                    self.problems.push(format!("stopped in order, but {exit}; {}", edge.last_words()));
+                }
             }
         }
         passed?;
@@ -244,8 +255,19 @@ impl<'a> Scene<'a> {
         let seen = self.drain()?;
         let strange = self.proxy.look(|book| book.strange);
         ensure!(strange == 0, "{strange} acknowledgements out of order");
-        Ok((judge(&self.run, &self.run.obligations(), &seen), seen))
+        let mut verdict = judge(&self.run, &self.run.obligations(), &seen);
+        verdict.problems.append(&mut self.problems);
+        Ok((verdict, seen))
     }
+}
+
+/// What an edge made of a journal.
+pub(crate) struct Developed {
+    /// What Kafka has.
+    pub(crate) seen: Vec<Seen>,
+    pub(crate) metrics: Samples,
+    /// What was wrong with its stop.
+    pub(crate) stop: Option<String>,
 }
 
 impl Scene<'_> {
@@ -256,7 +278,7 @@ impl Scene<'_> {
         journal: &Path,
         owed: &HashSet<u64>,
         before: Vec<Seen>,
-    ) -> anyhow::Result<(Vec<Seen>, Samples)> {
+    ) -> anyhow::Result<Developed> {
         let spec = EdgeSpec {
             journal: journal.to_owned(),
             folder: self.folder.join("developed"),
@@ -274,10 +296,11 @@ impl Scene<'_> {
         ensure!(ended.is_none(), "the edge ended by itself: {ended:?}; {}", edge.last_words());
         let metrics = edge.metrics(&self.lab.admin).unwrap_or_default();
         let exit = edge.stop()?;
-        ensure!(exit.code == Some(0), "the edge was stopped in order, but: {exit}; {}", edge.last_words());
+        let stop =
+            (exit.code != Some(0)).then(|| format!("stopped in order, but {exit}; {}", edge.last_words()));
         let mut seen = before;
         seen.extend(tape.finish()?);
-        Ok((seen, metrics))
+        Ok(Developed { seen, metrics, stop })
     }
 
     /// What is wrong with the windows of a scene that was drained: each must have counted every reading, and with a

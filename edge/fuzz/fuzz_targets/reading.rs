@@ -2,7 +2,7 @@
 
 #![no_main]
 
-#[path = "../engines.rs"]
-mod engines;
+#[path = "../reading.rs"]
+mod reading;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| engines::reading(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| reading::reading(bytes));

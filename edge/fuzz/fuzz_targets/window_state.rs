@@ -2,7 +2,7 @@
 
 #![no_main]
 
-#[path = "../engines.rs"]
-mod engines;
+#[path = "../window_state.rs"]
+mod window_state;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| engines::window_state(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| window_state::window_state(bytes));

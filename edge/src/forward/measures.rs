@@ -6,6 +6,8 @@ use crate::journal::format::Sent;
 
 pub(super) struct Measures {
     pub(super) restarts: Counter,
+    /// Control records that close a stream in one partition.
+    pub(super) closed: Counter,
     pub(super) in_flight: Gauge,
     pub(super) held_bytes: Gauge,
     forwarded: [Counter; Sent::ALL.len()],
@@ -16,12 +18,13 @@ impl Measures {
     pub(super) fn new() -> Self {
         let measures = Self {
             restarts: counter!("weir_edge_producer_restarts_total"),
+            closed: counter!("weir_edge_streams_closed_total"),
             in_flight: gauge!("weir_edge_in_flight_records"),
             held_bytes: gauge!("weir_edge_held_bytes"),
             forwarded: Sent::ALL.map(|k| counter!("weir_edge_records_forwarded_total", "topic" => k.topic())),
             backlog: Sent::ALL.map(|k| counter!("weir_edge_backlog_forwarded_total", "topic" => k.topic())),
         };
-        for zero in measures.forwarded.iter().chain(&measures.backlog).chain([&measures.restarts]) {
+        for zero in measures.forwarded.iter().chain(&measures.backlog).chain([&measures.restarts, &measures.closed]) {
             zero.increment(0);
         }
         measures

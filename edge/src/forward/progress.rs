@@ -59,6 +59,7 @@ struct Batch {
 struct Ticket {
     batch: u64,
     place: Place,
+    closing: bool,
 }
 
 impl Progress {
@@ -121,7 +122,8 @@ impl Progress {
     }
 
     /// A ticket for a record of the last batch that is about to be sent; `None` when it is acknowledged already.
-    pub(super) fn sending(&mut self, place: Place) -> Option<usize> {
+    /// `closing`: it is a control record.
+    pub(super) fn sending(&mut self, place: Place, closing: bool) -> Option<usize> {
         let stream = self.batches.back()?.stream;
         let numbers = self.expect(stream, place);
         numbers.next = Some(place.number + 1);
@@ -131,7 +133,7 @@ impl Progress {
         self.batches.back_mut()?.in_flight += 1;
         self.in_flight += 1;
         let batch = self.batches_done + self.batches.len() as u64 - 1;
-        self.tickets.push_back(Some(Ticket { batch, place }));
+        self.tickets.push_back(Some(Ticket { batch, place, closing }));
         Some(self.tickets_done.wrapping_add(self.tickets.len() - 1) & TICKETS)
     }
 
@@ -161,6 +163,11 @@ impl Progress {
         let ticket = (*self.tickets.get(self.index(ticket))?)?;
         let batch = self.batches.get(usize::try_from(ticket.batch.checked_sub(self.batches_done)?).ok()?)?;
         Some((batch.stream, ticket.place))
+    }
+
+    /// Whether a ticket that is not acknowledged stands for a control record.
+    pub(super) fn is_closing(&self, ticket: usize) -> bool {
+        self.tickets.get(self.index(ticket)).is_some_and(|t| t.is_some_and(|t| t.closing))
     }
 
     /// A record is acknowledged: what it was, unless that was known.
@@ -248,10 +255,10 @@ mod tests {
         let (a, b) = (StreamId([1; 16]), StreamId([2; 16]));
         let mut p = Progress::new(&Cursor::default());
         p.batch(10, a);
-        let first = p.sending(place(0, 0)).unwrap();
-        let second = p.sending(place(1, 0)).unwrap();
+        let first = p.sending(place(0, 0), false).unwrap();
+        let second = p.sending(place(1, 0), false).unwrap();
         p.batch(20, b);
-        let third = p.sending(place(0, 0)).unwrap();
+        let third = p.sending(place(0, 0), false).unwrap();
         assert_eq!(p.acknowledged(second), Some((a, place(1, 0))));
         assert_eq!(p.acknowledged(third), Some((b, place(0, 0))));
         assert_eq!(p.acknowledged(third), None);
@@ -260,8 +267,8 @@ mod tests {
 
         let mut again = Progress::new(&cursor);
         again.batch(10, a);
-        assert!(again.sending(place(0, 0)).is_some());
-        assert!(again.sending(place(1, 0)).is_none(), "acknowledged before the restart");
+        assert!(again.sending(place(0, 0), false).is_some());
+        assert!(again.sending(place(1, 0), false).is_none(), "acknowledged before the restart");
 
         p.acknowledged(first);
         let (cursor, _) = p.cursor();
@@ -286,19 +293,19 @@ mod tests {
         };
         let mut p = Progress::new(&Cursor::default());
         p.batch(10, a);
-        p.sending(place(0, 0)).unwrap();
+        p.sending(place(0, 0), false).unwrap();
         p.skipped(20, false);
         p.batch(30, a);
-        p.sending(place(0, 4)).unwrap();
-        p.sending(place(1, 2)).unwrap();
+        p.sending(place(0, 4), false).unwrap();
+        p.sending(place(1, 2), false).unwrap();
         assert_eq!(missing(&mut p), [(0, 1, 3), (1, 0, 2)]);
         p.numbered(a, &[place(0, 5), place(1, 9)]);
         assert_eq!(missing(&mut p), [(1, 3, 6)], "lost at the end of a segment");
-        p.sending(place(1, 9)).unwrap();
+        p.sending(place(1, 9), false).unwrap();
         p.skipped(50, true);
         p.batch(60, a);
-        p.sending(place(0, 70)).unwrap();
-        p.sending(place(0, 72)).unwrap();
+        p.sending(place(0, 70), false).unwrap();
+        p.sending(place(0, 72), false).unwrap();
         assert_eq!(missing(&mut p), [(0, 71, 1)], "given up by policy was announced there");
     }
 
@@ -318,7 +325,7 @@ mod tests {
                 for &partition in partitions {
                     let place = place(partition, next[partition as usize]);
                     next[partition as usize] += 1;
-                    sent[partition as usize].push((p.sending(place).unwrap(), i as u64, place));
+                    sent[partition as usize].push((p.sending(place, false).unwrap(), i as u64, place));
                 }
             }
             let mut open = Vec::new();
@@ -339,7 +346,7 @@ mod tests {
                 for &partition in partitions {
                     let place = place(partition, next[partition as usize]);
                     next[partition as usize] += 1;
-                    if read && again.sending(place).is_some() { resent.push((i as u64, place)); }
+                    if read && again.sending(place, false).is_some() { resent.push((i as u64, place)); }
                 }
             }
             resent.sort();

@@ -85,6 +85,12 @@ impl Ranges {
         self.list.iter().find(|range| range.slot == slot)?.progress.place(ticket & TICKETS)
     }
 
+    /// Whether a ticket stands for a control record.
+    pub(super) fn is_closing(&self, ticket: usize) -> bool {
+        let slot = ticket >> TICKETS.count_ones();
+        self.list.iter().any(|range| range.slot == slot && range.progress.is_closing(ticket & TICKETS))
+    }
+
     /// A record is acknowledged.
     pub(super) fn acknowledged(&mut self, ticket: usize) -> Option<(StreamId, Place)> {
         let slot = ticket >> TICKETS.count_ones();

@@ -103,7 +103,7 @@ impl Forwarder {
             for record in frame.records() {
                 match record {
                     Record::Sent { place, closing, key, value } => {
-                        let Some(ticket) = progress.sending(place) else { continue };
+                        let Some(ticket) = progress.sending(place, closing) else { continue };
                         if place.kind == Sent::Reading && self.is_refused(batch.stream, place) {
                             self.give_up(batch.stream, place, key, value)?;
                             progress.acknowledged(ticket);

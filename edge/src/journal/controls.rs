@@ -57,11 +57,12 @@ impl Controls {
         }
     }
 
-    /// All of it as one batch at `position`.
+    /// All of it as one batch at `position`, with the numbers of streams and what was given up among the segments.
     pub(super) fn snapshot(
         &self,
         opening: &Opening,
         numbers: &[Numbers],
+        given_up: &[(u64, u64)],
         position: u64,
         durable: u64,
     ) -> Vec<u8> {
@@ -87,6 +88,7 @@ impl Controls {
         add(&Record::Proven(self.proven));
         add(&Record::Results(self.results));
         numbers.iter().filter(|n| !n.next.is_empty()).for_each(|n| add(&Record::Numbers(n.clone())));
+        given_up.iter().for_each(|&(from, to)| add(&Record::GivenUp { from, to }));
         self.corrections.iter().for_each(|c| add(&Record::Clock(*c)));
         self.files.oldest_first().into_iter().for_each(|mark| add(&Record::File(mark)));
         format::end_frame(&mut batch, start, count, opening.now.trusted);

@@ -34,7 +34,8 @@ impl Disk {
     pub(super) fn create(&self, path: &Path, bytes: u64) -> io::Result<File> {
         #[cfg(test)]
         self.faults.creating(path)?;
-        fs::remove_file(path).or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) })?;
+        fs::remove_file(path)
+            .or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) })?;
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
         match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
             Ok(()) => {}

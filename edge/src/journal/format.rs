@@ -26,8 +26,8 @@
 //! **Record**: see [`record`].
 //!
 //! Invariants: each segment holds, before its first new message, a batch that begins with *stream opened* and holds
-//! *session*, *topics*, *rules* (once they are known), *cursor*, *proven*, *results*, *numbers*, and every *clock* and
-//! *file* that counts: the newest segment alone tells how things stand. Bytes whose CRC, position or lengths are wrong
+//! *session*, *topics*, *rules* (once they are known), *cursor*, *proven*, *results*, *numbers*, and every *given up*,
+//! *clock* and *file* that counts: the newest segment alone tells how things stand. Bytes whose CRC, position or lengths are wrong
 //! are damage when a whole batch follows anywhere behind them (it was written only after they were durable), and a torn
 //! write otherwise.
 

@@ -213,7 +213,10 @@ impl Segments {
         self.disk.sync(&file).map_err(Error::io(from))?;
         let path = self.path(base);
         self.disk.rename(from, &path).map_err(Error::io(&path))?;
-        self.disk.sync_dir(&self.dir).map_err(Error::io(&self.dir))?;
+        // It may have its name from here on, which hides what an older segment holds above its base: no going back, not
+        // even for want of room.
+        let in_doubt = |error| Error::io(&self.dir)(std::io::Error::other(error));
+        self.disk.sync_dir(&self.dir).map_err(in_doubt)?;
         self.lock().files.insert(base, Known { bytes: room, damaged: false });
         Ok(file)
     }
@@ -261,6 +264,13 @@ impl Segments {
             (from, to) = (from.min(start), to.max(end));
         }
         given_up.insert(from, to);
+    }
+
+    /// What was given up above the oldest segment.
+    pub(super) fn gaps(&self) -> Vec<(u64, u64)> {
+        let state = self.lock();
+        let oldest = state.files.keys().next().copied().unwrap_or(0);
+        state.given_up.iter().map(|(from, to)| (*from, *to)).filter(|(_, to)| *to > oldest).collect()
     }
 
     /// Where what was given up ends, if `position` is part of it.

@@ -114,10 +114,19 @@ fn golden_bytes() {
     writer.rules("[[window]]", NOW);
     append(&mut writer, 3, "{\"t\":1}");
     let place = |kind, number| Place { kind, partition: 1, number };
-    let sent = |kind, number| Record::Sent { place: place(kind, number), closing: number == 9, key: b"k", value: b"v" };
+    let sent = |kind, number| Record::Sent {
+        place: place(kind, number),
+        closing: number == 9,
+        key: b"k",
+        value: b"v",
+    };
     let mark = FileMark { file: 0x11, offset: 0x22, rows: 0x33 };
-    let records =
-        [sent(Sent::Rejection, 1), Record::Kept { key: b"k", value: b"v" }, Record::File(mark), sent(Sent::Late, 2)];
+    let records = [
+        sent(Sent::Rejection, 1),
+        Record::Kept { key: b"k", value: b"v" },
+        Record::File(mark),
+        sent(Sent::Late, 2),
+    ];
     writer.message(&FrameHead { session: 0, packet: 0, digest: 5, arrived: NOW }, records.into_iter());
     writer.tick(NOW);
     writer.resumed(Now { trusted: false, ..NOW });
@@ -172,7 +181,10 @@ fn what_a_start_finds() {
     writer.clock(correction, Now { wall_ms: NOW.wall_ms + 5, ..NOW });
     writer.tick(Now { wall_ms: NOW.wall_ms + 9, trusted: false, ..NOW });
     let mark = FileMark { file: 1, offset: 2, rows: 3 };
-    writer.message(&FrameHead { session: 0, packet: 0, digest: 0, arrived: NOW }, [Record::File(mark)].into_iter());
+    writer.message(
+        &FrameHead { session: 0, packet: 0, digest: 0, arrived: NOW },
+        [Record::File(mark)].into_iter(),
+    );
     let mut proven = 0;
     for i in 0..30 {
         append(&mut writer, i, "some value");
@@ -191,7 +203,10 @@ fn what_a_start_finds() {
     let Controls { session, topics, rules, corrections, files, results, .. } = &found.controls;
     assert_eq!(found.controls, written);
     assert_eq!((*session, *topics, *results), (Some((7, 2)), Some(TOPICS), 44));
-    assert_eq!((rules.as_deref(), &corrections[..], files.get(1)), (Some("rules"), &[correction][..], Some(mark)));
+    assert_eq!(
+        (rules.as_deref(), &corrections[..], files.get(1)),
+        (Some("rules"), &[correction][..], Some(mark))
+    );
     assert_eq!((&found.controls.cursor, found.controls.proven), (&cursor, proven));
     let packets: Vec<_> = found.messages.iter().map(|head| head.packet).collect();
     assert_eq!(packets, (21..=30).collect::<Vec<u16>>());
@@ -228,7 +243,10 @@ fn segments_go_when_acknowledged_and_not_before() {
     assert_eq!(cursor(&mut writer, middle), bases[2], "the windows need the rest");
     writer.needed_from(u64::MAX);
     let oldest = cursor(&mut writer, middle);
-    assert!(oldest < middle && middle - segments.holding(oldest).unwrap().1.unwrap() >= 700 - 600, "to be replayed");
+    assert!(
+        oldest < middle && middle - segments.holding(oldest).unwrap().1.unwrap() >= 700 - 600,
+        "to be replayed"
+    );
     let end = writer.position();
     cursor(&mut writer, end);
     let (_, held) = segments.holding(segments.bases()[0]).unwrap();

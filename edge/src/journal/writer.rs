@@ -27,8 +27,8 @@ pub(crate) mod commit;
 pub(crate) mod overflow;
 
 pub(crate) use commit::Urgency;
-pub(crate) use overflow::{GivenUp, Range as GivenUpRange};
 use overflow::Bump;
+pub(crate) use overflow::{GivenUp, Range as GivenUpRange};
 
 /// Sizes of the journal.
 #[derive(Clone, Copy, Debug)]
@@ -274,12 +274,7 @@ impl Writer {
     }
 
     /// Appends results, and that they are those over all batches that end at or below `position`.
-    pub(crate) fn results<'r>(
-        &mut self,
-        records: impl Iterator<Item = Record<'r>>,
-        position: u64,
-        now: Now,
-    ) {
+    pub(crate) fn results<'r>(&mut self, records: impl Iterator<Item = Record<'r>>, position: u64, now: Now) {
         self.urgent(records.chain(std::iter::once(Record::Results(position))), now);
     }
 

@@ -32,13 +32,15 @@ impl Measures {
         measures
     }
 
-    /// What a batch came to.
-    pub(super) fn made(&self, made: &[Made], driver: &Driver) {
+    /// Results that did not stand yet.
+    pub(super) fn made(&self, made: &[Made]) {
         let late = made.iter().filter(|(kind, ..)| *kind == Sent::Late).count() as u64;
-        if !made.is_empty() {
-            self.late.increment(late);
-            self.results.increment(made.len() as u64 - late);
-        }
+        self.late.increment(late);
+        self.results.increment(made.len() as u64 - late);
+    }
+
+    /// A batch was taken in.
+    pub(super) fn taken(&self, driver: &Driver) {
         self.unreadable.absolute(driver.unreadable);
         self.keys.set(driver.keys() as f64);
     }

@@ -28,7 +28,10 @@ fn what_our_edge_writes_is_read_and_borrowed() {
     let text = r#"{"device":"pump-7","time":1790000000000,"values":{"t":21.5,"on":true,"n":-3,"m":"auto"},
         "tags":{"line":"3"},"received":1790000000042,"clock":"trusted"}"#;
     let reading = parse(text).unwrap();
-    assert_eq!((&*reading.device, reading.time, reading.received), ("pump-7", 1_790_000_000_000, 1_790_000_000_042));
+    assert_eq!(
+        (&*reading.device, reading.time, reading.received),
+        ("pump-7", 1_790_000_000_000, 1_790_000_000_042)
+    );
     let values = [Value::Float(21.5), Value::Bool(true), Value::Signed(-3), Value::Text("auto".into())];
     assert!(reading.values.iter().map(|v| &v.1).eq(&values));
     assert_eq!(reading.tag("line"), Some("3"));

@@ -58,9 +58,7 @@ impl Calendar {
                 Cut::Even { width: ms.cast_signed().max(1), phase: -offset }
             }
             (Span::Days(days), Some(zone)) => Cut::Days { zone, days: i64::from(days.max(1)) },
-            (Span::Days(days), None) => {
-                Cut::Even { width: i64::from(days.max(1)) * DAY, phase: MONDAY_MS }
-            }
+            (Span::Days(days), None) => Cut::Even { width: i64::from(days.max(1)) * DAY, phase: MONDAY_MS },
         };
         Ok(Self { cut, last: Cell::new((0, 0, 0)) })
     }
@@ -180,7 +178,10 @@ mod tests {
                 for time in (from..from + 4 * DAY).step_by(600_000) {
                     let pane = calendar.pane(time);
                     assert!(pane >= before, "{zone} {width:?}");
-                    assert!(calendar.start(pane) <= time && time < calendar.start(pane + 1), "{zone} {width:?}");
+                    assert!(
+                        calendar.start(pane) <= time && time < calendar.start(pane + 1),
+                        "{zone} {width:?}"
+                    );
                     before = pane;
                 }
             }

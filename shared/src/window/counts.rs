@@ -95,8 +95,12 @@ impl Counts {
 
     pub(super) fn decode(form: &Form, fields: usize, cursor: &mut Cursor<'_>) -> Result<Self, Corrupt> {
         let chunks = decode_panes(form, fields, cursor)?;
-        let counts =
-            Self { chunks, tree: Tree::default(), total: cursor.time()?, sent: (cursor.time()?, cursor.time()?) };
+        let counts = Self {
+            chunks,
+            tree: Tree::default(),
+            total: cursor.time()?,
+            sent: (cursor.time()?, cursor.time()?),
+        };
         let last = counts.chunks.last().map_or(0, |c| c.index);
         if counts.total < 0
             || last > counts.total / form.chunk

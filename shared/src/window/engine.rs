@@ -7,8 +7,8 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::form::Form;
 use super::entries::Changes;
+use super::form::Form;
 use super::key::Clock;
 use super::lane::Lane;
 use super::outputs::{Losses, Outputs};
@@ -36,11 +36,7 @@ impl Engine {
     ///
     /// # Errors
     /// The name of a rule that cannot be run, and why.
-    pub fn new(
-        rules: Vec<Rule>,
-        limits: Limits,
-        compile: &dyn Fn(&str) -> Filter,
-    ) -> Result<Self, String> {
+    pub fn new(rules: Vec<Rule>, limits: Limits, compile: &dyn Fn(&str) -> Filter) -> Result<Self, String> {
         let mut engine = Self {
             limits,
             lanes: Vec::new(),
@@ -76,7 +72,9 @@ impl Engine {
         }
         let mut old: Vec<Option<Lane>> = lanes.into_iter().map(Some).collect();
         let mut same = |form: &Form| {
-            old.iter_mut().find(|l| l.as_ref().is_some_and(|l| l.form.rule == form.rule)).and_then(Option::take)
+            old.iter_mut()
+                .find(|l| l.as_ref().is_some_and(|l| l.form.rule == form.rule))
+                .and_then(Option::take)
         };
         let lanes = forms.into_iter().map(|form| same(&form).unwrap_or_else(|| Lane::new(form))).collect();
         Ok((lanes, old.into_iter().flatten().collect()))
@@ -126,7 +124,9 @@ impl Engine {
         batch.sort_by(|a, b| (a.0, id(a)).cmp(&(b.0, id(b))));
         for (rule, place) in batch.drain(..) {
             let lane = &mut self.lanes[rule as usize];
-            let Some((form, key)) = lane.key_mut(place).filter(|(_, key)| key.scheduled == at) else { continue };
+            let Some((form, key)) = lane.key_mut(place).filter(|(_, key)| key.scheduled == at) else {
+                continue;
+            };
             if key.due(form, self.clock.resumed) <= at {
                 self.changes.changed(rule, place, key);
                 let clock = Clock { now: at, ..self.clock };

@@ -79,10 +79,12 @@ impl Key {
     pub(super) fn see(&mut self, form: &Form, device: &str, time: i64, now: i64) -> bool {
         let mut kept = true;
         let greatest = match &mut self.devices {
-            Some(devices) => devices.see(device, time, now, form.limits.devices_per_key_max).unwrap_or_else(|| {
-                kept = false;
-                time
-            }),
+            Some(devices) => {
+                devices.see(device, time, now, form.limits.devices_per_key_max).unwrap_or_else(|| {
+                    kept = false;
+                    time
+                })
+            }
             None => self.time.max(time),
         };
         if kept || self.arrival == BEFORE_ALL {

@@ -68,6 +68,10 @@ impl Panes {
             if self.panes.len() >= form.limits.windows_per_key_max {
                 return Placed::Refused;
             }
+            if self.panes.len() < 4 {
+                // Most keys have one or two.
+                self.panes.reserve_exact(1);
+            }
             self.panes.insert(at, Pane::new(index, Tally::new()));
             self.tree.forget(index);
         }
@@ -202,7 +206,11 @@ impl Panes {
 }
 
 /// Panes by ascending number.
-pub(super) fn decode_panes(form: &Form, fields: usize, cursor: &mut Cursor<'_>) -> Result<Vec<Pane>, Corrupt> {
+pub(super) fn decode_panes(
+    form: &Form,
+    fields: usize,
+    cursor: &mut Cursor<'_>,
+) -> Result<Vec<Pane>, Corrupt> {
     let mut panes: Vec<Pane> = Vec::new();
     for _ in 0..cursor.length(6)? {
         let index = cursor.time()?;

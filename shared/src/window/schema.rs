@@ -20,12 +20,12 @@ pub(super) struct Schema {
 
 impl Schema {
     fn new(names: Vec<Box<str>>, sorted: bool) -> Self {
-        let head = |name: &Box<str>| format!("{}:{{", serde_json::Value::from(&**name)).into_boxed_str();
+        let head = |name: &str| format!("{}:{{", serde_json::Value::from(name)).into_boxed_str();
         let mut order: Vec<u16> = (0..u16::try_from(names.len()).unwrap_or(u16::MAX)).collect();
         if sorted {
             order.sort_by_key(|&i| &names[usize::from(i)]);
         }
-        Self { heads: names.iter().map(head).collect(), names, order }
+        Self { heads: names.iter().map(|name| head(name)).collect(), names, order }
     }
 }
 

@@ -234,9 +234,7 @@ impl Tally {
             Aggregate::Sum => Some(float(cells[plan.sum]) + float(cells[plan.sum + 1])),
             Aggregate::Min => Some(float(cells[plan.min])),
             Aggregate::Max => Some(float(cells[plan.max])),
-            Aggregate::Mean if plan.moments != NONE => {
-                (numbers > 0).then(|| float(cells[plan.moments]))
-            }
+            Aggregate::Mean if plan.moments != NONE => (numbers > 0).then(|| float(cells[plan.moments])),
             Aggregate::Mean => {
                 let sum = float(cells[plan.sum]) + float(cells[plan.sum + 1]);
                 (numbers > 0).then(|| sum / numbers as f64)
@@ -246,10 +244,12 @@ impl Tally {
             }
             Aggregate::First => timed(cells, plan.first).map(|(_, v)| v),
             Aggregate::Last => timed(cells, plan.last).map(|(_, v)| v),
-            Aggregate::Rate => timed(cells, plan.first).zip(timed(cells, plan.last)).and_then(|(first, last)| {
-                let seconds = last.0.saturating_sub(first.0) as f64 / 1000.0;
-                (seconds > 0.0).then(|| (last.1 - first.1) / seconds)
-            }),
+            Aggregate::Rate => {
+                timed(cells, plan.first).zip(timed(cells, plan.last)).and_then(|(first, last)| {
+                    let seconds = last.0.saturating_sub(first.0) as f64 / 1000.0;
+                    (seconds > 0.0).then(|| (last.1 - first.1) / seconds)
+                })
+            }
         };
         result.filter(|v| v.is_finite()).is_some_and(|v| {
             serde_json::to_writer(&mut *out, &v).expect("a finite number into a buffer is always JSON");

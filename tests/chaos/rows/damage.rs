@@ -19,7 +19,7 @@ use weir_harness::judge::tape::Seen;
 
 use crate::lab::{Dice, Lab, pass};
 use crate::report::Report;
-use crate::scene::Scene;
+use crate::scene::{Developed, Scene};
 
 const RATE: u64 = 2000;
 const STREAM: Duration = Duration::from_secs(4);
@@ -116,7 +116,7 @@ fn develop(
     owed: &HashSet<u64>,
 ) -> anyhow::Result<()> {
     let about = format!("{kind:?} {seed}");
-    let (seen, metrics) = scene.develop(journal, owed, Vec::new())?;
+    let Developed { seen, metrics, stop } = scene.develop(journal, owed, Vec::new())?;
     let mut verdict = judge(&scene.run, owed, &seen);
     let found: HashSet<u64> = seen.iter().filter_map(Seen::reading).collect();
     let mut far = Vec::new();
@@ -139,6 +139,7 @@ fn develop(
         verdict.problems.clear();
         (verdict.given_up, verdict.lost) = (verdict.given_up + verdict.lost, 0);
     }
+    verdict.problems.extend(stop);
     report.verdict(&about, &verdict);
     if matches!(kind, Damage::Flip | Damage::ZeroPage | Damage::SegmentHeader | Damage::ForeignFiles) {
         let counted = metrics.sum("weir_edge_journal_damaged_bytes_total", "")

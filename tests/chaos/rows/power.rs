@@ -124,7 +124,9 @@ fn develop(scene: &Scene<'_>, taken: &Photograph, live: &[Seen]) -> anyhow::Resu
         |seen: &&Seen| taken.ends.get(&(seen.topic, seen.partition)).is_some_and(|end| seen.offset < *end);
     let before: Vec<Seen> = live.iter().filter(in_kafka).cloned().collect();
     let disk = Mounted::image(&taken.image, &scene.folder.join("copy"))?;
-    let (seen, _) = scene.develop(&disk.path().join("journal"), &owed, before)?;
+    let developed = scene.develop(&disk.path().join("journal"), &owed, before)?;
     drop(disk);
-    Ok(judge(&scene.run, &owed, &seen))
+    let mut verdict = judge(&scene.run, &owed, &developed.seen);
+    verdict.problems.extend(developed.stop);
+    Ok(verdict)
 }

@@ -230,7 +230,7 @@ impl Edge {
     /// The end of its log.
     #[must_use]
     pub fn last_words(&self) -> String {
-        format!("{}:\n{}", self.log.display(), last_lines(&self.log, 3))
+        format!("{}:\n{}", self.log.display(), last_lines(&self.log, 2))
     }
 }
 

@@ -74,12 +74,19 @@ fn every_byte_flipped_zeroed_or_cut() {
                 }
                 let (found, seen, _) = twice(&copy);
                 let intact = |s: &&(String, PathBuf, std::ops::Range<usize>)| {
-                    s.1 != *file || s.2.end <= hit.start || s.2.start >= hit.end || bytes.get(s.2.clone()) == whole.get(s.2.clone())
+                    s.1 != *file
+                        || s.2.end <= hit.start
+                        || s.2.start >= hit.end
+                        || bytes.get(s.2.clone()) == whole.get(s.2.clone())
                 };
                 let wanted: Vec<_> = stands.iter().filter(intact).map(|s| s.0.clone()).collect();
                 assert_eq!(found, wanted, "{file:?} at {at}, mode {mode}");
-                let last = mode == 2 && stands.iter().any(|s| s.1 == *file && s.2.start == at && s.2.end == used);
-                assert!(wanted.len() == stands.len() || seen || last, "{file:?} at {at}, mode {mode}: not told");
+                let last =
+                    mode == 2 && stands.iter().any(|s| s.1 == *file && s.2.start == at && s.2.end == used);
+                assert!(
+                    wanted.len() == stands.len() || seen || last,
+                    "{file:?} at {at}, mode {mode}: not told"
+                );
             }
         }
     }

@@ -199,7 +199,8 @@ impl State {
                     _ => self.below(new.len() as u64 + 1) as usize,
                 };
                 // A file that was trimmed since does not grow again.
-                let length = file.metadata().unwrap().len().saturating_sub(offset).min(old.len() as u64) as usize;
+                let length =
+                    file.metadata().unwrap().len().saturating_sub(offset).min(old.len() as u64) as usize;
                 if kept < length {
                     file.write_all_at(&old[kept..length], offset + kept as u64).unwrap();
                 }

@@ -124,7 +124,10 @@ fn a_start_on_a_full_disk_succeeds_again_and_again() {
     wanted.pop();
     j.start(2).unwrap();
     assert_eq!(j.values(), wanted);
-    assert!(matches!(j.start(3), Err(Error::Full { .. })), "the reserve is used up; the caller ends and says so");
+    assert!(
+        matches!(j.start(3), Err(Error::Full { .. })),
+        "the reserve is used up; the caller ends and says so"
+    );
     j.faults.full(false);
     j.start(4).unwrap();
     assert_eq!(j.values(), wanted);
@@ -216,7 +219,11 @@ fn the_oldest_is_given_up_exactly() {
         GivenUpRange { stream, kind, partition, from: 2, to, count: to - 1, times: Some((900, NOW.wall_ms)) };
     assert_eq!((plan.from, plan.to, &plan.ranges[..]), (0, end, &[range][..]));
     let place = |number| Place { number, ..acknowledged.next };
-    assert!(!plan.holds(stream, &place(1)) && plan.holds(stream, &place(2)) && !plan.holds(stream, &place(to + 1)));
+    assert!(
+        !plan.holds(stream, &place(1))
+            && plan.holds(stream, &place(2))
+            && !plan.holds(stream, &place(to + 1))
+    );
     j.urgent(Sent::Gap, "gap");
     j.writer().give_up(plan, NOW).unwrap();
     assert_eq!(j.segments.bases()[0], end);

@@ -79,7 +79,8 @@ impl Writer {
             return Ok(());
         }
         let (mut urgent, mut data) = std::mem::replace(&mut self.waiting, Waiting::new()).split();
-        let written = self.numbering.reorder(&mut urgent.batch[BATCH_HEADER..], &mut data.batch[BATCH_HEADER..]);
+        let written =
+            self.numbering.reorder(&mut urgent.batch[BATCH_HEADER..], &mut data.batch[BATCH_HEADER..]);
         self.waiting = urgent;
         let result = self.write(Urgency::Control);
         if result.is_ok() {
@@ -109,7 +110,11 @@ impl Writer {
             self.file = None;
             let path = self.segments.path(self.base);
             if tried {
-                return Err(if is_full(&error) { Error::full(length, error) } else { Error::io(&path)(error) });
+                return Err(if is_full(&error) {
+                    Error::full(length, error)
+                } else {
+                    Error::io(&path)(error)
+                });
             }
             tried = true;
             if is_full(&error) && urgency == Urgency::Data {
@@ -162,7 +167,7 @@ impl Writer {
     /// Everything before is durable, so the new segment begins where it ends, with room for a batch of this length.
     fn begin_segment(&mut self, numbers: &[Numbers], length: usize, urgency: Urgency) -> Result<(), Error> {
         let at = self.position;
-        let bytes = self.controls.snapshot(&self.opening, numbers, at, at);
+        let bytes = self.controls.snapshot(&self.opening, numbers, &self.segments.gaps(), at, at);
         let room = self.config.segment_bytes.max((SEGMENT_HEADER + bytes.len() + length) as u64);
         let mut made = self.create(&bytes, room, urgency);
         while matches!(made, Err(Error::Full { .. })) && self.reclaim(true) {
@@ -288,7 +293,8 @@ impl Writer {
         }
         let at = end.max(begin_min);
         (self.base, self.position) = (at - bytes.len() as u64, at - bytes.len() as u64);
-        let snapshot = self.controls.snapshot(&self.opening, numbers, at, self.base);
+        let gaps = self.segments.gaps();
+        let snapshot = self.controls.snapshot(&self.opening, numbers, &gaps, at, self.base);
         bytes.extend_from_slice(&snapshot);
         self.first(&bytes, self.config.segment_bytes, newest)?;
         self.begun(self.base, bytes.len());

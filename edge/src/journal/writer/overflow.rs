@@ -69,7 +69,8 @@ impl Writer {
     /// when the windows need it.
     pub(crate) fn plan_give_up(&self) -> Result<Option<GivenUp>, Error> {
         let bases = self.segments.bases();
-        let oldest = bases.windows(2).map(|pair| (pair[0], pair[1])).find(|(_, end)| *end > self.cursor.position);
+        let oldest =
+            bases.windows(2).map(|pair| (pair[0], pair[1])).find(|(_, end)| *end > self.cursor.position);
         let Some((base, to)) = oldest.filter(|(_, end)| *end <= self.needed_from) else { return Ok(None) };
         let acknowledged: BTreeMap<_, _> = self.cursor.prefixes.iter().map(line).collect();
         let mut ranges: BTreeMap<(StreamId, Sent, u32), Range> = BTreeMap::new();
@@ -83,7 +84,8 @@ impl Writer {
                     if acknowledged.get(&line).is_some_and(|next| place.number < *next) {
                         continue;
                     }
-                    let event = (place.kind == Sent::Reading && !closing).then(|| event_time(value)).flatten();
+                    let event =
+                        (place.kind == Sent::Reading && !closing).then(|| event_time(value)).flatten();
                     note(&mut ranges, line, place.number, event.unwrap_or(frame.head.arrived.wall_ms));
                 }
             }

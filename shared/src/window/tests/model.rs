@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::window::rule::divisor;
-use crate::window::{Aggregate, Basis, Kind, Rule, Span};
+use crate::window::{Basis, Kind, Rule, Span};
 
 /// A reading: device, tag, event time, value.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -108,8 +108,7 @@ impl Key {
             Basis::Ingestion => self.silent(rule, clock, resumed),
             Basis::Event => {
                 let idle = |arrival: i64| arrival.max(resumed) + rule.idle_ms.cast_signed() <= clock;
-                let active: Vec<i64> =
-                    self.devices.values().filter(|d| !idle(d.1)).map(|d| d.0).collect();
+                let active: Vec<i64> = self.devices.values().filter(|d| !idle(d.1)).map(|d| d.0).collect();
                 let least = active.iter().min().copied().filter(|_| many);
                 least.unwrap_or_else(|| self.silent(rule, clock, resumed)) - rule.delay_ms.cast_signed()
             }
@@ -131,7 +130,8 @@ impl Key {
         let watermark = self.watermark.unwrap_or(NEVER);
         let lateness = rule.lateness_ms.cast_signed();
         if let Some((size, slide, _)) = spans(rule) {
-            let open = windows(rule, &self.readings).into_iter().map(|(_, end)| end).filter(|e| *e > watermark);
+            let open =
+                windows(rule, &self.readings).into_iter().map(|(_, end)| end).filter(|e| *e > watermark);
             let gone = |r: &Given| r.time.div_euclid(slide) * slide + size + lateness;
             return open.chain(self.readings.iter().map(gone).filter(|e| *e > watermark)).collect();
         }
@@ -161,25 +161,18 @@ impl Model {
         let rule = self.rules[name.0].clone();
         let key = self.keys.get_mut(name).unwrap();
         let many = !rule.key.iter().any(|k| k == "device");
-        let counted = matches!(rule.kind, Kind::Count { .. } | Kind::SlidingCount { .. });
         let held = key.held(&rule);
-        let empty = if counted { self.chunks_held(name) == 0 } else { held.is_empty() };
-        if empty {
-            let keep = if rule.basis == Basis::Event || counted { self.keep_ms } else { 0 };
-            if self.keys[name].last.is_some_and(|(_, arrival)| arrival + keep <= self.clock) {
-                self.keys.remove(name);
-            }
-            return;
-        }
-        if counted {
-            return;
-        }
-        let key = self.keys.get_mut(name).unwrap();
         let (reached, went) = key.reached(&rule, self.clock, self.resumed, many);
-        if went || held.iter().any(|work| *work <= reached) {
+        if (went && !held.is_empty()) || held.iter().any(|work| *work <= reached) {
             let before = key.watermark.unwrap_or(NEVER);
             key.settle(&rule, self.clock, self.resumed, many);
             self.close(name, before);
+        }
+        let key = &self.keys[name];
+        let empty = if counted(&rule) { self.chunks_held(name) == 0 } else { key.held(&rule).is_empty() };
+        let keep = if rule.basis == Basis::Event || counted(&rule) { self.keep_ms } else { 0 };
+        if empty && key.last.is_some_and(|(_, arrival)| arrival + keep <= self.clock) {
+            self.keys.remove(name);
         }
     }
 
@@ -298,7 +291,14 @@ impl Model {
         }
     }
 
-    fn place_in_session(&mut self, name: &(usize, String), rule: &Rule, given: Given, gap: i64, longest: i64) {
+    fn place_in_session(
+        &mut self,
+        name: &(usize, String),
+        rule: &Rule,
+        given: Given,
+        gap: i64,
+        longest: i64,
+    ) {
         let key = self.keys.get_mut(name).unwrap();
         let watermark = key.watermark.unwrap_or(NEVER);
         let sent = |s: &Session| s.fixed.is_some_and(|(start, end)| (start..end).contains(&given.time));
@@ -345,7 +345,7 @@ impl Model {
         };
         let key = self.keys.get_mut(name).unwrap();
         let total = key.readings.len();
-        if total < n || total % slide != 0 {
+        if total < n || !total.is_multiple_of(slide) {
             return;
         }
         let readings = key.readings[total - n..].to_vec();
@@ -391,38 +391,5 @@ fn chunk(rule: &Rule) -> usize {
         Kind::Count { n } => n as usize,
         Kind::SlidingCount { n, slide } => divisor(u64::from(n), u64::from(slide)) as usize,
         _ => 1,
-    }
-}
-
-/// An aggregate computed from the values in the order of the log; `None` where there is none.
-pub(super) fn aggregate(aggregate: Aggregate, readings: &[Given]) -> Option<f64> {
-    let timed: Vec<(i64, f64)> = readings.iter().filter_map(|r| Some((r.time, r.value?))).collect();
-    let mut values: Vec<f64> = timed.iter().map(|v| v.1).collect();
-    values.sort_by(f64::total_cmp);
-    let n = values.len() as f64;
-    let sum: f64 = values.iter().sum();
-    let first = timed.iter().rev().min_by_key(|v| v.0).map(|least| timed.iter().find(|v| v.0 == least.0).unwrap());
-    let last = timed.iter().max_by_key(|v| v.0);
-    match aggregate {
-        Aggregate::Count => Some(n),
-        Aggregate::Sum => Some(sum),
-        Aggregate::Min => values.first().copied(),
-        Aggregate::Max => values.last().copied(),
-        Aggregate::Mean => Some(sum / n),
-        Aggregate::Stddev => {
-            let squares: f64 = values.iter().map(|v| (v - sum / n).powi(2)).sum();
-            (n > 1.0).then(|| (squares / (n - 1.0)).sqrt())
-        }
-        Aggregate::Percentile(p) => {
-            let rank = (values.len() as u64 - 1) * u64::from(p) / 100_000;
-            Some(values[usize::try_from(rank).unwrap()])
-        }
-        Aggregate::Distinct => Some(values.iter().map(|v| v.to_bits()).collect::<BTreeSet<_>>().len() as f64),
-        Aggregate::First => first.map(|v| v.1),
-        Aggregate::Last => last.map(|v| v.1),
-        Aggregate::Rate => {
-            let (first, last) = (first?, last?);
-            (last.0 > first.0).then(|| (last.1 - first.1) / ((last.0 - first.0) as f64 / 1000.0))
-        }
     }
 }
