@@ -38,6 +38,8 @@ use crate::windows::{self, Windows, rules};
 const EVENTS_MAX: usize = 16_384;
 /// A commit that takes longer is stuck: the disk does not answer.
 const COMMIT_MAX: Duration = Duration::from_secs(60);
+/// Most bytes of files on their way to the journal: little, so that MQTT does not queue behind them.
+const FILES_BYTES_MAX: usize = 1 << 20;
 /// Kept on disk so that a full one can be left again.
 const RESERVE_BYTES: u64 = 1 << 20;
 /// How long a stop may take.
@@ -123,7 +125,7 @@ pub(crate) fn run(config: Config) -> Result<()> {
     let ingest = Ingest::new(config.ingest, config.decoder, lanes, redelivery, time, wiring);
     supervisor.spawn("ingest", move |_| ingest.run())?;
     if !config.files.is_empty() {
-        let memory = Arc::new(Semaphore::new(config.mqtt.memory_bytes_max / file::MEMORY_UNIT_BYTES));
+        let memory = Arc::new(Semaphore::new(FILES_BYTES_MAX / file::MEMORY_UNIT_BYTES));
         let (events, open, ready) = (events.clone(), opened.clone(), ready.clone());
         let wiring = file::Wiring { events, marks, memory, open, ready };
         supervisor.spawn("files", move |stop| file::run(&config.files, wiring, &stop))?;

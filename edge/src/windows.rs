@@ -32,9 +32,9 @@ pub(crate) mod rules;
 mod store;
 
 use driver::{Done, Driver, Made};
-use image::State;
+pub(crate) use image::State;
 use measures::Measures;
-use store::Store;
+pub(crate) use store::Store;
 
 /// How often changed state is saved.
 const SAVE: Duration = Duration::from_secs(5);

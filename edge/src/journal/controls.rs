@@ -115,6 +115,7 @@ pub(crate) struct Files {
 
 impl Files {
     /// The mark of this file.
+    #[cfg(test)]
     pub(crate) fn get(&self, file: u64) -> Option<FileMark> {
         self.marks.get(&file).map(|(_, mark)| *mark)
     }

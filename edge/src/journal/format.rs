@@ -131,13 +131,6 @@ pub(crate) struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    /// The batch at the start of `bytes`, if it is whole and says `position`.
-    #[cfg(test)]
-    pub(crate) fn read(bytes: &'a [u8], position: u64) -> Option<Self> {
-        let whole = bytes.get(..Self::claimed(bytes, position)?)?;
-        Self::is_whole(whole, position).then(|| Self::of(whole))
-    }
-
     /// Whether `bytes` are one whole batch that says `position`.
     pub(crate) fn is_whole(bytes: &[u8], position: u64) -> bool {
         if Self::claimed(bytes, position) != Some(bytes.len()) {

@@ -33,11 +33,9 @@ struct Open {
 pub(crate) enum Step<'a> {
     /// A whole batch.
     Batch(Batch<'a>),
-    /// The journal does not hold these positions.
+    /// The journal holds nothing up to another position.
     Skipped {
-        /// The first.
-        from: u64,
-        /// Behind the last.
+        /// That position.
         to: u64,
         /// Why.
         why: Why,
@@ -73,6 +71,7 @@ impl Reader {
     }
 
     /// Where the next step begins.
+    #[cfg(test)]
     pub(crate) const fn position(&self) -> u64 {
         self.position
     }
@@ -118,9 +117,9 @@ impl Reader {
         self.segments.tell(base, &Skipped { from: self.position, to, why });
     }
 
-    fn skip(&mut self, to: u64, why: Why) -> Step<'static> {
-        let from = std::mem::replace(&mut self.position, to);
-        Step::Skipped { from, to, why }
+    const fn skip(&mut self, to: u64, why: Why) -> Step<'static> {
+        self.position = to;
+        Step::Skipped { to, why }
     }
 
     /// Opens the segment that holds the position, if there is one. The newest segment may have got a successor since

@@ -178,7 +178,7 @@ impl Fold {
             for record in frame.records() {
                 match record {
                     Record::Sent { place, .. } => {
-                        self.number(place.kind, place.partition, place.number.saturating_add(1))
+                        self.number(place.kind, place.partition, place.number.saturating_add(1));
                     }
                     Record::Numbers(numbers) if numbers.stream == batch.stream => {
                         numbers.next.iter().for_each(|p| self.number(p.kind, p.partition, p.number));

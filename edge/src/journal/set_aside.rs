@@ -32,32 +32,40 @@ pub(super) fn put(disk: &Disk, dir: &Path, file: &Path) -> Result<(), Error> {
 
 /// Bytes of all that is kept.
 pub(super) fn bytes(dir: &Path) -> u64 {
-    files(&dir.join(FOLDER)).map_or(0, |files| files.iter().map(|(_, _, bytes)| bytes).sum())
+    files(&dir.join(FOLDER)).map_or(0, |files| files.iter().map(|file| file.bytes).sum())
 }
 
 fn prune(folder: &Path) -> io::Result<()> {
     let mut files = files(folder)?;
     files.sort();
-    let mut bytes: u64 = files.iter().map(|(_, _, bytes)| bytes).sum();
+    let mut bytes: u64 = files.iter().map(|file| file.bytes).sum();
     let mut left = files.len();
-    for (_, path, length) in &files {
+    for file in &files {
         if left <= FILES_MAX && bytes <= BYTES_MAX {
             break;
         }
-        fs::remove_file(path)?;
-        (left, bytes) = (left - 1, bytes - length);
+        fs::remove_file(&file.path)?;
+        (left, bytes) = (left - 1, bytes - file.bytes);
     }
     Ok(())
 }
 
-/// When each came, its path and its length.
-fn files(folder: &Path) -> io::Result<Vec<((i64, i64), PathBuf, u64)>> {
+/// By when they came.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Kept {
+    came: (i64, i64),
+    path: PathBuf,
+    bytes: u64,
+}
+
+fn files(folder: &Path) -> io::Result<Vec<Kept>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let meta = entry.metadata()?;
         if meta.is_file() {
-            files.push(((meta.ctime(), meta.ctime_nsec()), entry.path(), meta.len()));
+            let came = (meta.ctime(), meta.ctime_nsec());
+            files.push(Kept { came, path: entry.path(), bytes: meta.len() });
         }
     }
     Ok(files)

@@ -71,9 +71,11 @@ fn commit(writer: &mut Writer) {
 fn values(segments: &Segments, position: u64, durable: u64) -> (Vec<String>, Vec<(u64, u64)>) {
     let mut reader = Reader::new(segments.clone(), position);
     let (mut values, mut skipped) = (Vec::new(), Vec::new());
-    while let Some(step) = reader.next(durable).unwrap() {
+    loop {
+        let from = reader.position();
+        let Some(step) = reader.next(durable).unwrap() else { return (values, skipped) };
         match step {
-            Step::Skipped { from, to, .. } => skipped.push((from, to)),
+            Step::Skipped { to, .. } => skipped.push((from, to)),
             Step::Batch(batch) => {
                 for record in batch.frames().flat_map(|frame| frame.records()) {
                     if let Record::Sent { value, .. } = record {
@@ -83,7 +85,6 @@ fn values(segments: &Segments, position: u64, durable: u64) -> (Vec<String>, Vec
             }
         }
     }
-    (values, skipped)
 }
 
 fn all(dir: &Path, stream: u8) -> Vec<String> {

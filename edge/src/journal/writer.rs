@@ -9,7 +9,6 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -18,16 +17,18 @@ use weir_shared::record::StreamId;
 
 use super::controls::Controls;
 use super::format::{
-    self, Acknowledged, BATCH_HEADER, Correction, Cursor, FrameHead, Partitions, Place, Record, Sent,
+    Acknowledged, BATCH_HEADER, Correction, Cursor, FrameHead, Partitions, Place, Record, Sent,
 };
 use super::numbering::Numbering;
 use super::{Error, Recovered, Segments};
 
 pub(crate) mod commit;
 pub(crate) mod overflow;
+mod waiting;
 
 pub(crate) use commit::Urgency;
 use overflow::Bump;
+use waiting::Waiting;
 pub(crate) use overflow::{GivenUp, Range as GivenUpRange};
 
 /// Sizes of the journal.
@@ -78,56 +79,6 @@ pub(crate) struct Writer {
     bump: Option<Bump>,
 }
 
-/// What waits for a commit.
-#[derive(Debug)]
-struct Waiting {
-    /// Room for the header, then the frames.
-    batch: Vec<u8>,
-    frames: u32,
-    /// Frames from sources.
-    messages: usize,
-    urgent: u32,
-    /// Where the frames are that hold control records or are urgent.
-    noted: Vec<Noted>,
-}
-
-#[derive(Clone, Debug)]
-struct Noted {
-    bytes: Range<usize>,
-    urgent: bool,
-}
-
-impl Waiting {
-    fn new() -> Self {
-        Self { batch: vec![0; BATCH_HEADER], frames: 0, messages: 0, urgent: 0, noted: Vec::new() }
-    }
-
-    fn clear(&mut self) {
-        self.batch.truncate(BATCH_HEADER);
-        self.noted.clear();
-        (self.frames, self.messages, self.urgent) = (0, 0, 0);
-    }
-
-    /// Appends a frame.
-    fn frame<'r>(&mut self, head: &FrameHead, urgent: bool, records: impl Iterator<Item = Record<'r>>) {
-        let start = format::begin_frame(&mut self.batch, head);
-        let mut count = 0;
-        let mut noted = urgent;
-        for record in records {
-            noted |= !matches!(record, Record::Sent { .. } | Record::Kept { .. } | Record::Tick);
-            format::write_record(&mut self.batch, &record);
-            count += 1;
-        }
-        format::end_frame(&mut self.batch, start, count, head.arrived.trusted);
-        self.frames += 1;
-        self.urgent += u32::from(urgent);
-        self.messages += usize::from(head.packet != 0);
-        if noted {
-            self.noted.push(Noted { bytes: start..self.batch.len(), urgent });
-        }
-    }
-}
-
 impl Writer {
     /// Opens the stream in a new segment, behind the tail that was recovered. A full disk does not hinder it as long
     /// as the reserve is there.
@@ -170,6 +121,7 @@ impl Writer {
     }
 
     /// The stream that is numbered now.
+    #[cfg(test)]
     pub(crate) const fn stream(&self) -> StreamId {
         self.opening.stream
     }
@@ -200,6 +152,7 @@ impl Writer {
     }
 
     /// Where the journal begins.
+    #[cfg(test)]
     pub(crate) fn oldest(&self) -> u64 {
         self.segments.next_base(0).unwrap_or(self.base)
     }

@@ -274,7 +274,7 @@ fn revisions_go_up_by_one(rules: &[Rule], texts: &[String]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn equals_the_model_and_itself_restored(

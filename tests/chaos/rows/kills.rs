@@ -31,6 +31,8 @@ const REACHED: Duration = Duration::from_secs(20);
 /// How long a restarted edge may take until its first acknowledgement.
 const FIRST_SECONDS_MAX: f64 = 3.0;
 const FIRST: Duration = Duration::from_secs(20);
+/// So long readings go on after a kill, so that windows close whose readings stand on both sides of it.
+const GOES_ON: Duration = Duration::from_millis(3500);
 /// Nested kills.
 const NESTED: u64 = 50;
 const SIGKILL: Exit = Exit { code: None, signal: Some(9) };
@@ -84,6 +86,7 @@ pub(super) fn step_once(lab: &Lab, report: &mut Report, step: &str, count: u64) 
     let first = first.unwrap_or_default();
     report.check(first <= FIRST_SECONDS_MAX, || format!("{about}: first acknowledgement after {first:.1} s"));
     report.heal(&about, scene.canary()?);
+    pass(GOES_ON);
     judge(&mut scene, report, &about, retained)?;
     Ok(first)
 }

@@ -48,8 +48,6 @@ pub struct Seen {
     pub number: u64,
     /// Header `edge`.
     pub edge: String,
-    /// It carries no data.
-    pub is_control: bool,
     /// When it was read here.
     pub at: Instant,
     /// What it says.
@@ -77,7 +75,7 @@ pub enum What {
     Late(Vec<u8>, Vec<u8>),
     /// Numbers that will not come.
     Gap(Gap),
-    /// No data: a control record.
+    /// No data, but a number like any other: a control record.
     Control,
     /// What no edge may write.
     Wrong(String),
@@ -302,10 +300,9 @@ fn read(run: &Run, message: &BorrowedMessage<'_>) -> Option<Seen> {
         return None;
     }
     let is_control = header(wire::CONTROL).is_some();
-    let number = if is_control { Some(&b"0"[..]) } else { header(wire::NUMBER) };
     let identity = wire::identity(
         header(wire::STREAM).unwrap_or_default(),
-        number.unwrap_or_default(),
+        header(wire::NUMBER).unwrap_or_default(),
         message.partition(),
     );
     let key = message.key().unwrap_or_default().to_vec();
@@ -321,7 +318,6 @@ fn read(run: &Run, message: &BorrowedMessage<'_>) -> Option<Seen> {
         stream: identity.map_or(StreamId([0; 16]), |i| i.stream),
         number: identity.map_or(0, |i| i.number),
         edge,
-        is_control,
         at: clock::instant(),
         what,
     })

@@ -30,7 +30,6 @@ fn seen(topic: &'static str, number: u64, what: What) -> Seen {
         stream: STREAM,
         number,
         edge: "r1-0".to_owned(),
-        is_control: false,
         at: clock::instant(),
         what,
     }
@@ -55,6 +54,7 @@ fn a_whole_stream_is_right_and_repeats_are_no_harm() {
     let mut stream = whole();
     assert!(judged(&stream).is_right());
     stream.extend(whole().into_iter().skip(3));
+    stream.push(seen(wire::READINGS, 10, What::Control));
     let verdict = judged(&stream);
     assert!(verdict.is_right(), "{verdict}");
     assert_eq!((verdict.found, verdict.repeats), (10, 7));

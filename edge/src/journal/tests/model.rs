@@ -16,7 +16,7 @@ use crate::journal::writer::GivenUp;
 
 type Line = (StreamId, Sent, u32);
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Op {
     Data(usize),
     Urgent,

@@ -18,7 +18,7 @@ use super::super::format::{self, BATCH_HEADER, Numbers, Record, SEGMENT_HEADER, 
 use super::super::numbering::Numbering;
 use super::super::redelivery::MESSAGES_MAX;
 use super::super::{Error, measures};
-use super::{Noted, Opening, Waiting, Writer};
+use super::{Opening, Waiting, Writer};
 use crate::faults;
 
 /// The file of the reserve.
@@ -356,46 +356,5 @@ impl Writer {
             }
         }
         any
-    }
-}
-
-impl Waiting {
-    /// The urgent frames, and the others.
-    fn split(self) -> (Self, Self) {
-        let (mut urgent, mut data) = (Self::new(), Self::new());
-        let mut at = BATCH_HEADER;
-        for noted in self.noted.iter().filter(|noted| noted.urgent) {
-            data.batch.extend_from_slice(&self.batch[at..noted.bytes.start]);
-            let start = urgent.batch.len();
-            urgent.batch.extend_from_slice(&self.batch[noted.bytes.clone()]);
-            urgent.noted.push(Noted { bytes: start..urgent.batch.len(), urgent: true });
-            at = noted.bytes.end;
-        }
-        data.batch.extend_from_slice(&self.batch[at..]);
-        let mut moved = 0;
-        for noted in self.noted {
-            if noted.urgent {
-                moved += noted.bytes.len();
-            } else {
-                let bytes = noted.bytes.start - moved..noted.bytes.end - moved;
-                data.noted.push(Noted { bytes, urgent: false });
-            }
-        }
-        (urgent.frames, urgent.urgent) = (self.urgent, self.urgent);
-        (data.frames, data.messages) = (self.frames - self.urgent, self.messages);
-        (urgent, data)
-    }
-
-    /// Appends what waits there.
-    fn append(&mut self, other: &Self) {
-        let moved = self.batch.len() - BATCH_HEADER;
-        self.batch.extend_from_slice(&other.batch[BATCH_HEADER..]);
-        self.noted.extend(other.noted.iter().map(|noted| Noted {
-            bytes: noted.bytes.start + moved..noted.bytes.end + moved,
-            urgent: noted.urgent,
-        }));
-        self.frames += other.frames;
-        self.messages += other.messages;
-        self.urgent += other.urgent;
     }
 }
