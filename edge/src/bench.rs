@@ -84,8 +84,8 @@ fn message(n: u64) -> Vec<u8> {
     let (device, at) = (n % DEVICES, START_MS + (n / DEVICES * 1000).cast_signed());
     let speed = 1400 + n % 200;
     let values = format!(r#"{{"t":{}.{},"p":1.0135,"rpm":{speed},"on":true}}"#, 20 + n % 10, n % 97);
-    let mut text =
-        format!(r#"{{"device":"pump-{device:04}","ts":{at},"values":{values},"tags":{{"line":""#).into_bytes();
+    let mut text = format!(r#"{{"device":"pump-{device:04}","ts":{at},"values":{values},"tags":{{"line":""#)
+        .into_bytes();
     text.resize(147, b'3');
     text.extend_from_slice(br#""}}"#);
     text

@@ -107,8 +107,10 @@ mod tests {
         let own = br#"{"device":"a","time":9000,"values":{"t":9000},"tags":{},"received":9000,"clock":"untrusted"}"#;
         let right = br#"{"device":"a","time":1009000,"values":{"t":9000},"tags":{},"received":1009000,"clock":"mended"}"#;
         assert_eq!(mend(own, &OLD, &mended), &right[..]);
-        let device = br#"{"device":"a","time":77,"values":{"t":1},"tags":{},"received":9000,"clock":"untrusted"}"#;
-        let right = br#"{"device":"a","time":77,"values":{"t":1},"tags":{},"received":1009000,"clock":"mended"}"#;
+        let device =
+            br#"{"device":"a","time":77,"values":{"t":1},"tags":{},"received":9000,"clock":"untrusted"}"#;
+        let right =
+            br#"{"device":"a","time":77,"values":{"t":1},"tags":{},"received":1009000,"clock":"mended"}"#;
         assert_eq!(mend(device, &OLD, &mended), &right[..]);
         assert_eq!(mend(own, &OLD, &OLD), &own[..]);
     }

@@ -11,8 +11,8 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use weir_shared::config::{self, Problems, Section};
 use crate::windows::rules::FlowRule;
+use weir_shared::config::{self, Problems, Section};
 
 use crate::decode::json::Mapping;
 use crate::decode::times::Times;

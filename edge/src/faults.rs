@@ -30,7 +30,9 @@ mod points {
 #[cfg(not(feature = "failpoints"))]
 mod points {
     /// Nothing.
-    pub(crate) const fn set_up() {}
+    pub(crate) const fn set_up() -> Option<()> {
+        None
+    }
 
     /// Nothing.
     pub(crate) const fn kill_at(_name: &str) {}

@@ -114,10 +114,8 @@ impl Forwarder {
         let Start { stream, position, topics, cursor, live_first } = start;
         let mut bounds = vec![Bounds { position: cursor.position, end: u64::MAX }];
         if live_first && cursor.position < position {
-            bounds = vec![
-                Bounds { position: cursor.position, end: position },
-                Bounds { position, end: u64::MAX },
-            ];
+            bounds =
+                vec![Bounds { position: cursor.position, end: position }, Bounds { position, end: u64::MAX }];
         }
         let now = clock::instant();
         Self {
@@ -147,7 +145,8 @@ impl Forwarder {
                     if (&self.bounds, &self.prefixes) != (&before.0, &before.1) {
                         backoff.reset();
                     }
-                    let wait = if faults::is_broken("bad.no_backoff") { Duration::ZERO } else { backoff.wait() };
+                    let wait =
+                        if faults::is_broken("bad.no_backoff") { Duration::ZERO } else { backoff.wait() };
                     tracing::warn!(why, wait_ms = wait.as_millis(), "kafka: will send again from the cursor");
                     self.wiring.ready.bad(&self.wiring.who, why);
                     self.measures.restarts.increment(1);
@@ -223,7 +222,8 @@ impl Forwarder {
         }
         let (answer, opened) = flume::bounded(1);
         self.note(Note::OpenStream(answer))?;
-        let position = opened.recv_timeout(OPENING).map_err(|_| Trouble::retry("no new stream was opened"))?;
+        let position =
+            opened.recv_timeout(OPENING).map_err(|_| Trouble::retry("no new stream was opened"))?;
         if let Some(newest) = self.bounds.last_mut() {
             newest.end = position;
         }

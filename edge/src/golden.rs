@@ -107,7 +107,9 @@ impl Edge {
             let Some(step) = self.reader.next(durable).unwrap() else { break };
             let Step::Batch(batch) = step else { continue };
             let end = batch.end();
-            let Done::Made(made) = self.driver.batch(&batch, &Clocks::default()) else { panic!("times are known") };
+            let Done::Made(made) = self.driver.batch(&batch, &Clocks::default()) else {
+                panic!("times are known")
+            };
             if made.is_empty() || end <= self.standing {
                 continue;
             }
@@ -149,7 +151,8 @@ impl Edge {
 }
 
 fn run(name: &str, case: &Case, way: &Way) -> String {
-    let dir = std::env::temp_dir().join(format!("weir-golden-{name}-{}-{}", way.kill_every, std::process::id()));
+    let dir =
+        std::env::temp_dir().join(format!("weir-golden-{name}-{}-{}", way.kill_every, std::process::id()));
     fs::remove_dir_all(&dir).ok();
     let mut edge = Edge::start(&dir, 1, way, &case.rules);
     for (batch, lines) in case.lines.chunks(way.lines * way.messages).enumerate() {
@@ -181,7 +184,9 @@ fn run(name: &str, case: &Case, way: &Way) -> String {
 /// Chunks arrive at other times when they are of other sizes.
 fn without_arrival(value: &str) -> String {
     match value.split_once(",\"received\":") {
-        Some((before, after)) => format!("{before}{}", after.trim_start_matches(|c: char| c.is_ascii_digit())),
+        Some((before, after)) => {
+            format!("{before}{}", after.trim_start_matches(|c: char| c.is_ascii_digit()))
+        }
         None => value.to_owned(),
     }
 }
@@ -195,7 +200,8 @@ fn golden_cases_come_out_the_same_three_ways() {
     for dir in cases {
         let name = dir.file_name().unwrap().to_string_lossy().into_owned();
         let text = fs::read_to_string(dir.join("edge.toml")).unwrap();
-        let config = config::check("edge.toml", &text).unwrap_or_else(|problems| panic!("{name}: {problems}"));
+        let config =
+            config::check("edge.toml", &text).unwrap_or_else(|problems| panic!("{name}: {problems}"));
         let input = fs::read_to_string(dir.join("input.csv")).unwrap();
         let mut lines = input.lines().map(str::to_owned);
         let header = lines.next().unwrap();

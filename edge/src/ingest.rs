@@ -211,8 +211,7 @@ impl Ingest {
     fn message(&mut self, message: Message) -> Result<(), Error> {
         faults::kill_at("edge.e0");
         let Message { receipt, again, session, topic, payload, arrived, origin, memory } = message;
-        self.measures.received.increment(1);
-        self.measures.received_bytes.increment(payload.len() as u64);
+        self.measures.received(payload.len());
         if receipt.packet != 0 {
             self.receipts.push(receipt);
             if receipt.connection != self.connection {
@@ -341,7 +340,9 @@ impl Ingest {
                 told = true;
                 let name = &self.lanes[at].flow.name;
                 tracing::warn!(flow = name, "no room in the journal: nothing more is taken from the sources");
-                self.wiring.ready.bad(WHO, format!("no room in the journal of flow {name}: budget or disk is full"));
+                self.wiring
+                    .ready
+                    .bad(WHO, format!("no room in the journal of flow {name}: budget or disk is full"));
             }
             self.measures.full.set(1.0);
             let deadline = Deadline::after(ROOM);

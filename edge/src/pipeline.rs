@@ -154,24 +154,17 @@ fn open_flow(
         cut_bytes = found.torn_bytes, damaged = found.damage.len(), "journal opened"
     );
     ::metrics::counter!("weir_edge_journal_cut_bytes_total").increment(found.torn_bytes);
-    if config.kafka.partitions > 0 {
-        let wanted = [config.kafka.partitions; Sent::ALL.len()];
-        let known = found.controls.topics.unwrap_or(wanted);
-        let same = known.iter().zip(wanted).all(|(known, wanted)| *known == 0 || *known == wanted);
-        ensure!(same, "kafka.partitions is {wanted:?}, but the journal was numbered for {known:?}");
-        found.controls.topics = Some(wanted);
-    }
+    check_partitions(config, &mut found)?;
     let rules = match flow.forward {
         Forward::Readings => String::new(),
         Forward::Both | Forward::Windows => rules::text(&config.rules, &flow.name),
     };
-    let state = windows::open(&flow.dir.join("windows"), &mut found)?;
+    let rules_before = found.controls.rules.clone().unwrap_or_default();
+    let has_windows = !rules.is_empty() || !rules_before.is_empty();
+    let state = has_windows.then(|| windows::open(&flow.dir.join("windows"), &mut found)).transpose()?;
     let (topics, cursor) = (found.controls.topics, found.controls.cursor.clone());
     let (first_position, results) = (found.first_position, found.controls.results);
-    let rules_before = found.controls.rules.clone().unwrap_or_default();
-    let mut stream = [0; 16];
-    getrandom::fill(&mut stream).map_err(|e| anyhow::anyhow!("no random bits for a stream id: {e}"))?;
-    let opening = Opening { stream: StreamId(stream), boot: common.boot, now: common.now };
+    let opening = Opening { stream: random_stream()?, boot: common.boot, now: common.now };
     let sizes = WriterConfig {
         segment_bytes: config.ingest.segment_bytes,
         budget_bytes: flow.budget_bytes,
@@ -199,14 +192,14 @@ fn open_flow(
     };
     let forwarder = Forwarder::new(config.kafka.clone(), forwarding, start);
     let mut wake = vec![wake_forward];
-    let windows = (!rules.is_empty() || !rules_before.is_empty()).then(|| {
+    let windows = state.map(|state| {
         wake.push(wake_windows);
         let wiring = windows::Wiring {
             lane: at,
             events: common.events.clone(),
             wake: woken_windows,
             durable: writer.durable(),
-            segments: segments.clone(),
+            segments,
             clocks: common.clocks.clone(),
             connected: Arc::clone(&common.connected),
             shared: shared.clone(),
@@ -219,6 +212,24 @@ fn open_flow(
     let wiring = lane::Wiring { wake, shared };
     let lane = Lane::new(config.kafka.edge.clone(), flow.clone(), writer, wiring);
     Ok(Opened { lane, forwarder, windows })
+}
+
+/// Partition counts that are configured must be those of the journal.
+fn check_partitions(config: &Config, found: &mut Recovered) -> Result<()> {
+    if config.kafka.partitions > 0 {
+        let wanted = [config.kafka.partitions; Sent::ALL.len()];
+        let known = found.controls.topics.unwrap_or(wanted);
+        let same = known.iter().zip(wanted).all(|(known, wanted)| *known == 0 || *known == wanted);
+        ensure!(same, "kafka.partitions is {wanted:?}, but the journal was numbered for {known:?}");
+        found.controls.topics = Some(wanted);
+    }
+    Ok(())
+}
+
+fn random_stream() -> Result<StreamId> {
+    let mut stream = [0; 16];
+    getrandom::fill(&mut stream).map_err(|e| anyhow::anyhow!("no random bits for a stream id: {e}"))?;
+    Ok(StreamId(stream))
 }
 
 /// What the journals know of untrusted times; those of this boot are waited for unless they are known.
@@ -238,7 +249,9 @@ fn redelivery(recovered: &[(Segments, Recovered)]) -> (Redelivery, Option<(u64, 
     let session = recovered.iter().find_map(|(_, found)| found.controls.session);
     if let Some((session, _)) = session {
         redelivery.session(session);
-        for (_, found) in recovered.iter().filter(|(_, found)| found.controls.session.map(|s| s.0) == Some(session)) {
+        for (_, found) in
+            recovered.iter().filter(|(_, found)| found.controls.session.map(|s| s.0) == Some(session))
+        {
             found.messages.iter().for_each(|head| redelivery.appended(head.packet, head.digest, 0));
         }
     }

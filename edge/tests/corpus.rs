@@ -16,11 +16,12 @@ mod window_state;
 
 fn each(target: &str, run: impl Fn(&[u8]) + RefUnwindSafe) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/corpus").join(target);
-    let mut files: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<_> =
+        fs::read_dir(&folder).expect("the folder").map(|entry| entry.expect("an entry").path()).collect();
     files.sort();
     assert!(!files.is_empty(), "{} is empty", folder.display());
     files.retain(|file| {
-        let bytes = fs::read(file).unwrap();
+        let bytes = fs::read(file).expect("a file");
         catch_unwind(|| run(&bytes)).is_err()
     });
     assert!(files.is_empty(), "panicked: {files:#?}");

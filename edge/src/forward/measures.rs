@@ -24,7 +24,9 @@ impl Measures {
             forwarded: Sent::ALL.map(|k| counter!("weir_edge_records_forwarded_total", "topic" => k.topic())),
             backlog: Sent::ALL.map(|k| counter!("weir_edge_backlog_forwarded_total", "topic" => k.topic())),
         };
-        for zero in measures.forwarded.iter().chain(&measures.backlog).chain([&measures.restarts, &measures.closed]) {
+        for zero in
+            measures.forwarded.iter().chain(&measures.backlog).chain([&measures.restarts, &measures.closed])
+        {
             zero.increment(0);
         }
         measures

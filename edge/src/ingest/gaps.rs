@@ -96,8 +96,15 @@ mod tests {
     #[test]
     fn the_format_stays() {
         let stream = StreamId([0xab; 16]);
-        let range =
-            Range { stream, kind: Sent::Reading, partition: 3, from: 17, to: 42, count: 26, times: Some((5, 9)) };
+        let range = Range {
+            stream,
+            kind: Sent::Reading,
+            partition: 3,
+            from: 17,
+            to: 42,
+            count: 26,
+            times: Some((5, 9)),
+        };
         let text = String::from_utf8(gap("gw-1", Why::Dropped, Some(&range), 99)).unwrap();
         let hex = "ab".repeat(16);
         assert_eq!(

@@ -151,7 +151,11 @@ impl Lane {
             }
             Note::Tick => self.writer.tick(now),
             Note::StateLost { from, to } => {
-                tracing::error!(from, to, "the state of the windows is lost, and so is the journal it came from");
+                tracing::error!(
+                    from,
+                    to,
+                    "the state of the windows is lost, and so is the journal it came from"
+                );
                 self.gap(Why::StateLost, None, now, measures)?;
             }
         }
@@ -204,7 +208,12 @@ impl Lane {
             }
         }
         self.gaps(why, &plan.ranges, now, measures)?;
-        tracing::warn!(reason = why.as_str(), from = plan.from, to = plan.to, "the budget is reached: the oldest segment is given up");
+        tracing::warn!(
+            reason = why.as_str(),
+            from = plan.from,
+            to = plan.to,
+            "the budget is reached: the oldest segment is given up"
+        );
         measures.given_up_bytes.increment(plan.to - plan.from);
         match self.writer.give_up(plan, now) {
             Ok(()) => Ok(true),
@@ -216,11 +225,7 @@ impl Lane {
     fn missing(&mut self, missing: &[Missing], now: Now, measures: &Measures) -> Result<(), Error> {
         let ranges: Vec<_> = missing
             .iter()
-            .map(|m| Range {
-                to: m.first.number + m.count - 1,
-                count: m.count,
-                ..one(m.stream, m.first)
-            })
+            .map(|m| Range { to: m.first.number + m.count - 1, count: m.count, ..one(m.stream, m.first) })
             .collect();
         self.gaps(Why::Damaged, &ranges, now, measures)
     }

@@ -22,8 +22,10 @@ const SKEW_MS: u64 = 60_000;
 const GROWTH_S: f64 = 5.0;
 
 pub(super) struct Measures {
-    pub(super) received: Counter,
-    pub(super) received_bytes: Counter,
+    received: Counter,
+    received_bytes: Counter,
+    /// Messages and their bytes so far.
+    so_far: (u64, u64),
     pub(super) redelivered: Counter,
     pub(super) acknowledged: Counter,
     pub(super) commit_seconds: Histogram,
@@ -39,6 +41,9 @@ pub(super) struct Measures {
     clock_disbelieved_ms: Gauge,
     journal_bytes: Gauge,
     written_bytes: Gauge,
+    disk_bytes: Gauge,
+    write_amplification: Gauge,
+    disk_bytes_per_message: Gauge,
     seconds_until_full: Gauge,
     growth: Growth,
     journaled: [Counter; Sent::ALL.len()],
@@ -50,6 +55,7 @@ impl Measures {
         let measures = Self {
             received: counter!("weir_edge_messages_received_total"),
             received_bytes: counter!("weir_edge_received_bytes_total"),
+            so_far: (0, 0),
             redelivered: counter!("weir_edge_messages_redelivered_total"),
             acknowledged: counter!("weir_edge_messages_acknowledged_total"),
             commit_seconds: histogram!("weir_edge_journal_commit_seconds"),
@@ -72,6 +78,9 @@ impl Measures {
             clock_disbelieved_ms: gauge!("weir_edge_clock_disbelieved_milliseconds"),
             journal_bytes: gauge!("weir_edge_journal_bytes"),
             written_bytes: gauge!("weir_edge_journal_written_bytes"),
+            disk_bytes: gauge!("weir_edge_disk_written_bytes"),
+            write_amplification: gauge!("weir_edge_write_amplification_ratio"),
+            disk_bytes_per_message: gauge!("weir_edge_disk_written_bytes_per_message"),
             seconds_until_full: gauge!("weir_edge_journal_seconds_until_full"),
             growth: Growth::default(),
             journaled: Sent::ALL
@@ -95,9 +104,28 @@ impl Measures {
         measures
     }
 
+    /// A message came.
+    pub(super) fn received(&mut self, bytes: usize) {
+        self.received.increment(1);
+        self.received_bytes.increment(bytes as u64);
+        self.so_far = (self.so_far.0 + 1, self.so_far.1 + bytes as u64);
+    }
+
+    /// What the disk takes for what comes in, state and images included.
+    fn disk(&self) {
+        let Some(written) = disk_written_bytes() else { return };
+        let (messages, bytes) = self.so_far;
+        self.disk_bytes.set(written as f64);
+        if bytes > 0 {
+            self.write_amplification.set(written as f64 / bytes as f64);
+            self.disk_bytes_per_message.set(written as f64 / messages as f64);
+        }
+    }
+
     /// A gap over this many records.
     pub(super) fn gap(&self, why: Why, records: u64) {
-        if let Some((gaps, count)) = Why::ALL.iter().position(|w| *w == why).and_then(|at| self.gaps.get(at)) {
+        if let Some((gaps, count)) = Why::ALL.iter().position(|w| *w == why).and_then(|at| self.gaps.get(at))
+        {
             gaps.increment(1);
             count.increment(records);
         }
@@ -142,6 +170,7 @@ impl Measures {
         self.journal_bytes.set(total as f64);
         self.written_bytes.set(lanes.iter().map(|lane| lane.writer.written_bytes()).sum::<u64>() as f64);
         self.seconds_until_full.set(until_full);
+        self.disk();
         self.growth = Growth { looked: Some(now), held };
     }
 
@@ -170,4 +199,10 @@ impl Growth {
         let seconds = self.looked.map_or(f64::INFINITY, |looked| (now - looked).as_secs_f64());
         (seconds >= GROWTH_S).then_some(seconds)
     }
+}
+
+/// What this process made the disks write, as the kernel counts it.
+fn disk_written_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/io").ok()?;
+    text.lines().find_map(|line| line.strip_prefix("write_bytes: "))?.trim().parse().ok()
 }

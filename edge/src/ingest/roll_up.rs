@@ -16,12 +16,15 @@ use crate::journal::{Error, Reader, Segments};
 /// The rule's name.
 const RULE: &str = "roll_up";
 
+/// Key and value of a result.
+type Keyed = (Vec<u8>, Vec<u8>);
+
 /// Keys and values of the results.
 pub(super) fn roll_up(
     plan: &GivenUp,
     window_ms: i64,
     segments: &Segments,
-) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+) -> Result<Vec<Keyed>, Error> {
     let all = |_: &str| -> Filter { Box::new(|_| true) };
     let Ok(mut engine) = Engine::new(vec![rule(window_ms)], Limits::default(), &all) else {
         unreachable!("the rule is right for every window that the configuration takes")
@@ -64,8 +67,7 @@ pub(super) fn roll_up(
 /// Nothing is late for it: a segment is no stream.
 fn rule(window_ms: i64) -> Rule {
     let kind = Kind::Tumbling { size: Span::Ms(window_ms.unsigned_abs()) };
-    let aggregates =
-        vec![Aggregate::Count, Aggregate::Sum, Aggregate::Min, Aggregate::Max, Aggregate::Mean];
+    let aggregates = vec![Aggregate::Count, Aggregate::Sum, Aggregate::Min, Aggregate::Max, Aggregate::Mean];
     Rule { aggregates, delay_ms: LATENESS_MS, idle_ms: LATENESS_MS, ..Rule::new(RULE, kind) }
 }
 

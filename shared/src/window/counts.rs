@@ -65,7 +65,7 @@ impl Counts {
             end = end.max(self.sent.1 + 1);
         }
         self.sent = (start, end);
-        emit.window(start, end, 0, emit.losses.of(start, tally.why), &tally);
+        emit.window(start, end, 0, emit.why(start, tally.why), &tally);
     }
 
     /// Marks the open windows.

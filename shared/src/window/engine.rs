@@ -186,7 +186,7 @@ impl Engine {
     }
 
     /// Goes over to other rules. One that is the same as before keeps its state; the open windows of the others are sent as
-    /// they are, marked `rules_changed`, and late readings for them are late for good.
+    /// they are, marked `rules_changed`; so are the first windows of new rules, which start before the clock of now.
     ///
     /// # Errors
     /// As [`Self::new`]; nothing has changed then.
@@ -199,9 +199,13 @@ impl Engine {
         self.make(rules.clone(), compile, Vec::new())?;
         self.changes.settle(&mut self.lanes);
         let lanes = std::mem::take(&mut self.lanes);
+        let old: Vec<Rule> = lanes.iter().map(|lane| lane.form.rule.clone()).collect();
         let (lanes, gone) = self.make(rules, compile, lanes)?;
         self.lanes = lanes;
         let why = self.losses.reason("rules_changed");
+        for lane in self.lanes.iter_mut().filter(|lane| !old.contains(&lane.form.rule)) {
+            lane.begun = Some((self.clock.now, why));
+        }
         for mut lane in gone {
             lane.flush(why, &self.losses, out);
             for place in lane.sorted() {

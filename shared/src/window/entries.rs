@@ -156,6 +156,13 @@ impl Engine {
         let (clock, why) = self.losses.last.unwrap_or((0, 0));
         out.push(why);
         put_signed(&mut out, clock);
+        let begun = self.lanes.iter().filter_map(|lane| Some((&lane.form.rule.name, lane.begun?)));
+        put_length(&mut out, begun.clone().count());
+        for (rule, (clock, why)) in begun {
+            put_bytes(&mut out, rule.as_bytes());
+            put_signed(&mut out, clock);
+            out.push(why);
+        }
         out
     }
 
@@ -166,6 +173,11 @@ impl Engine {
         self.losses.reasons = reasons.collect::<Result<_, _>>()?;
         let (why, clock) = (value.byte()?, value.time()?);
         self.losses.last = (why > 0).then_some((clock, why));
+        for _ in 0..value.length(3)? {
+            let name = value.text()?;
+            let lane = self.lanes.iter_mut().find(|lane| lane.form.rule.name == name);
+            lane.ok_or(Corrupt("a rule that is not there"))?.begun = Some((value.time()?, value.byte()?));
+        }
         value.end()
     }
 }

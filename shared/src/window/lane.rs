@@ -24,6 +24,8 @@ const HASHER: FixedState = FixedState::with_seed(0x5765_6972);
 /// One rule with its keys.
 pub(super) struct Lane {
     pub(super) form: Form,
+    /// The clock at which the rule took the place of others, and that as a reason.
+    pub(super) begun: Option<(i64, u8)>,
     schemas: Schemas,
     places: HashTable<u32>,
     keys: Vec<Option<Key>>,
@@ -41,6 +43,7 @@ impl Lane {
         Self {
             schemas: Schemas::new(&form.rule.fields, form.rule.all_fields()),
             form,
+            begun: None,
             places: HashTable::new(),
             keys: Vec::new(),
             free: Vec::new(),
@@ -126,14 +129,14 @@ impl Lane {
         self.id = id;
         out.counts.unkeyed += u64::from(!keyed && wanted);
         let place = place?;
-        let Self { form, schemas, keys, found, .. } = self;
+        let Self { form, begun, schemas, keys, found, .. } = self;
         let key = keys[place as usize].as_mut().expect("a place in the table holds a key");
         let mut before = key.go_on(form, clock);
         let mut schema = std::sync::Arc::clone(&key.schema);
         if wanted {
             out.counts.fields_refused += schemas.resolve(&mut schema, reading, found) as u64;
         }
-        let mut emit = Emit { form, key: &[], schema: &schema, losses, out };
+        let mut emit = Emit { form, key: &[], schema: &schema, losses, begun: *begun, out };
         let id = std::mem::take(&mut key.id);
         emit.key = &id;
         key.close(&mut emit, before);
@@ -167,23 +170,25 @@ impl Lane {
 
     /// The clock reached the time at which a key is due. False if it is to be forgotten.
     pub(super) fn fire(&mut self, place: u32, clock: Clock, losses: &Losses, out: &mut Outputs) -> bool {
+        let begun = self.begun;
         let Some((form, key)) = self.key_mut(place) else { return false };
         let before = key.go_on(form, clock);
         let id = std::mem::take(&mut key.id);
         let schema = std::sync::Arc::clone(&key.schema);
-        key.close(&mut Emit { form, key: &id, schema: &schema, losses, out }, before);
+        key.close(&mut Emit { form, key: &id, schema: &schema, losses, begun, out }, before);
         key.id = id;
         key.windows.len() > 0 || key.forgotten_at(form) > clock.now
     }
 
     /// Sends all open windows, as the rule goes.
     pub(super) fn flush(&mut self, why: u8, losses: &Losses, out: &mut Outputs) {
+        let begun = self.begun;
         for place in self.sorted() {
             let Some((form, key)) = self.key_mut(place) else { continue };
             key.mark(form, why);
             let id = std::mem::take(&mut key.id);
             let schema = std::sync::Arc::clone(&key.schema);
-            key.flush(&mut Emit { form, key: &id, schema: &schema, losses, out });
+            key.flush(&mut Emit { form, key: &id, schema: &schema, losses, begun, out });
             key.id = id;
         }
     }

@@ -132,14 +132,6 @@ impl Losses {
         });
         u8::try_from(known + 1).unwrap_or(u8::MAX)
     }
-
-    /// Why a window that starts here and was never sent may lack readings: its own mark or the last loss.
-    pub(super) fn of(&self, start: i64, mark: u8) -> u8 {
-        match self.last {
-            Some((clock, why)) if mark == 0 && start <= clock => why,
-            _ => mark,
-        }
-    }
 }
 
 /// Where the results of one key go.
@@ -148,10 +140,20 @@ pub(super) struct Emit<'a> {
     pub(super) key: &'a [u8],
     pub(super) schema: &'a Schema,
     pub(super) losses: &'a Losses,
+    /// The clock at which the rule began in the midst of things, and that as a reason.
+    pub(super) begun: Option<(i64, u8)>,
     pub(super) out: &'a mut Outputs,
 }
 
 impl Emit<'_> {
+    /// Why a window that starts here and was never sent may lack readings: its own mark, or it starts before its rule
+    /// began or before the last loss.
+    pub(super) fn why(&self, start: i64, mark: u8) -> u8 {
+        let before = |loss: &&(i64, u8)| start <= loss.0;
+        let losses = self.begun.iter().chain(&self.losses.last);
+        if mark == 0 { losses.filter(before).map(|loss| loss.1).next().unwrap_or(0) } else { mark }
+    }
+
     /// A window result. `why` is the number of the reason why readings are missing.
     pub(super) fn window(&mut self, start: i64, end: i64, revision: u32, why: u8, tally: &Tally) {
         let form = self.form;

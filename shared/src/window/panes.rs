@@ -135,7 +135,7 @@ impl Panes {
                 let why = if sent.why == 0 { tally.why } else { sent.why };
                 Sent { revision: sent.revision.saturating_add(1), why, ..*sent }
             }
-            _ => Sent { window, revision: 0, why: emit.losses.of(start, tally.why) },
+            _ => Sent { window, revision: 0, why: emit.why(start, tally.why) },
         };
         emit.window(start, end_ms(form, window), sent.revision, sent.why, tally);
         if form.lateness > 0 {

@@ -50,7 +50,7 @@ impl Session {
         if self.fixed.is_some() {
             self.revision = self.revision.saturating_add(1);
         } else {
-            self.tally.why = emit.losses.of(start, self.tally.why);
+            self.tally.why = emit.why(start, self.tally.why);
             self.fixed = Some((start, end));
         }
         emit.window(start, end, self.revision, self.tally.why, &self.tally);

@@ -73,10 +73,9 @@ struct Life {
     next: HashMap<Line, u64>,
     /// Value, and whether it is urgent.
     waiting: Vec<(String, bool)>,
-    /// What commits that failed tried to write since the last one that went well.
-    tried: Vec<Vec<String>>,
+    /// What commits that failed tried to write, and where, as long as nothing else came there.
+    tried: Vec<(u64, Vec<String>)>,
     random: u64,
-    position: u64,
     cursor: u64,
 }
 
@@ -102,7 +101,6 @@ impl Life {
             waiting: Vec::new(),
             tried: Vec::new(),
             random: 1,
-            position: 0,
             cursor: 0,
         }
     }
@@ -163,7 +161,7 @@ impl Life {
     }
 
     fn failed(&mut self, error: &Error, tried: Vec<String>) {
-        self.tried.push(tried);
+        self.tried.push((self.writer.position(), tried));
         if !matches!(error, Error::Full { .. }) {
             let random = self.random;
             self.crash(Some(random));
@@ -202,10 +200,7 @@ impl Life {
         }
         self.stands.extend_from_slice(new);
         // What failed may still stand while nothing was written over it.
-        if self.writer.position() != self.position {
-            self.tried.clear();
-            self.position = self.writer.position();
-        }
+        self.tried.retain(|(position, _)| *position >= self.writer.position());
         let cursor = self.writer.controls().cursor.position;
         assert!(cursor >= self.cursor, "the cursor went back");
         self.cursor = cursor;
@@ -319,7 +314,7 @@ impl Life {
             Some(random) => self.faults.crash(random),
             None => self.faults.restart(),
         }
-        let mut one_of = std::mem::take(&mut self.tried);
+        let mut one_of: Vec<_> = self.tried.drain(..).map(|(_, values)| values).collect();
         one_of.push(Vec::new());
         self.waiting.clear();
         self.streams += 1;

@@ -90,6 +90,7 @@ impl Watched {
     }
 
     /// What is wrong, since the last look.
+    #[cfg(test)]
     pub(super) fn problem(&self) -> Option<&str> {
         self.problem.as_deref()
     }

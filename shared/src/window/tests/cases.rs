@@ -43,6 +43,12 @@ fn tumbling(ms: u64) -> Rule {
 }
 
 #[test]
+fn an_engine_can_go_to_another_thread() {
+    fn goes<T: Send>(_: &T) {}
+    goes(&one(tumbling(1)).engine);
+}
+
+#[test]
 fn a_result_is_the_json_that_is_documented() {
     let mut rule = tumbling(10_000);
     rule.key = vec!["device".to_owned(), "line".to_owned()];
@@ -222,6 +228,9 @@ fn rules_that_change_end_their_windows_and_the_others_go_on() {
     run.on_time("a", T + 70_000, 1.0);
     let told = run.told();
     assert!(told[1].contains(r#""rule":"minute""#) && told[1].contains(r#""count":2"#), "{told:?}");
+    assert!(told[2].contains(r#""rule":"avg""#) && told[2].contains("rules_changed"), "it began in a window");
+    run.on_time("a", T + 100_000, 1.0);
+    assert!(run.told().iter().all(|t| !t.contains("incomplete")));
     let twice = vec![run.rules[0].clone(), run.rules[0].clone()];
     assert!(run.engine.switch(twice, &no_filter, &mut run.out).unwrap_err().contains("twice"));
 }
