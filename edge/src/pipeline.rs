@@ -35,7 +35,7 @@ use crate::sources::{file, mqtt};
 use crate::windows::{self, Windows, rules};
 
 /// Events on their way to the ingest stage; bytes are bounded by `journal.memory_bytes_max`.
-const EVENTS_MAX: usize = 16_384;
+const EVENTS_MAX: usize = 4_096;
 /// A commit that takes longer is stuck: the disk does not answer.
 const COMMIT_MAX: Duration = Duration::from_secs(60);
 /// Most bytes of files on their way to the journal: little, so that MQTT does not queue behind them.

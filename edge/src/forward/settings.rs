@@ -27,7 +27,7 @@ pub(crate) const PINNED: [&str; 16] = [
     "compression.type",
 ];
 /// Bytes that librdkafka may hold: an edge has little memory.
-const QUEUE_KBYTES: &str = "16384";
+const QUEUE_KBYTES: &str = "8192";
 
 /// Where and how to send.
 #[derive(Clone, Debug)]

@@ -91,8 +91,7 @@ impl Reader {
         }
         if !self.open_segment()? {
             let to = self.segments.next_base(self.position).map_or(durable, |base| base.min(durable));
-            self.tell(None, to, Why::Missing);
-            return Ok(Some(self.skip(to, Why::Missing)));
+            return Ok(Some(self.skipped(None, to, Why::Missing)));
         }
         let Some(open) = &self.open else { unreachable!("it was just opened") };
         let (base, end) = (open.base, open.end.unwrap_or(u64::MAX));
@@ -109,12 +108,16 @@ impl Reader {
             Found::End(bytes) => (range.begin, bytes == 0),
         };
         let why = if blank { Why::Missing } else { Why::Damaged };
-        self.tell(Some(base), to, why);
-        Ok(Some(self.skip(to, why)))
+        Ok(Some(self.skipped(Some(base), to, why)))
     }
 
-    fn tell(&self, base: Option<u64>, to: u64, why: Why) {
+    fn skipped(&mut self, base: Option<u64>, to: u64, why: Why) -> Step<'static> {
+        // The segment may have gone since this was last asked.
+        if self.segments.given_up(self.position).is_some() {
+            return self.skip(to, Why::GivenUp);
+        }
         self.segments.tell(base, &Skipped { from: self.position, to, why });
+        self.skip(to, why)
     }
 
     const fn skip(&mut self, to: u64, why: Why) -> Step<'static> {

@@ -16,7 +16,6 @@ mod damage;
 pub(crate) mod faults;
 mod full;
 mod model;
-mod speed;
 
 const NOW: Now = Now { wall_ms: 1_790_000_000_042, mono_ns: 0x1234_5678_0000, trusted: true };
 const TOPICS: format::Partitions = [4, 2, 1, 1, 1];
@@ -252,6 +251,10 @@ fn segments_go_when_acknowledged_and_not_before() {
     cursor(&mut writer, end);
     let (_, held) = segments.holding(segments.bases()[0]).unwrap();
     assert!(end - held.unwrap() < 700, "no more than that is kept");
+    let before = segments.bases();
+    drop(writer);
+    let (_writer, again) = open(&folder.0, 2, 600);
+    assert_eq!(again.bases()[..before.len()], before, "a start does not know yet what the windows need");
 }
 
 #[test]

@@ -28,8 +28,8 @@ mod waiting;
 
 pub(crate) use commit::Urgency;
 use overflow::Bump;
-use waiting::Waiting;
 pub(crate) use overflow::{GivenUp, Range as GivenUpRange};
+use waiting::Waiting;
 
 /// Sizes of the journal.
 #[derive(Clone, Copy, Debug)]
@@ -111,7 +111,6 @@ impl Writer {
         let numbers: Vec<_> = numbers.into_iter().collect();
         writer.open_segment(tail, &numbers, begin_min, newest)?;
         writer.make_reserve()?;
-        writer.reclaim(false);
         Ok(writer)
     }
 

@@ -18,7 +18,7 @@ use super::image::{self, State};
 /// sled wants small values: longer ones are cut into parts of this size.
 const PART_BYTES: usize = 60_000;
 /// sled's page cache.
-const CACHE_BYTES: u64 = 4 << 20;
+const CACHE_BYTES: u64 = 1 << 20;
 const META: &[u8] = b"meta";
 const ENTRY: u8 = b'e';
 

@@ -96,7 +96,9 @@ pub(crate) fn slow(lab: &Lab, report: &mut Report) -> anyhow::Result<()> {
     let (mut early, mut dead) = (0, 0);
     for _ in 0..rounds {
         early += acknowledged_inside(&scene, &shim)?;
-        dead += u64::from(!scene.edge()?.is_live(&lab.admin));
+        // A busy machine may be late with one answer; a watchdog asks again.
+        let edge = scene.edge()?;
+        dead += u64::from(!edge.is_live(&lab.admin) && !edge.is_live(&lab.admin));
     }
     report.check(early == 0, || format!("{early} acknowledgements left while their fsync was going on"));
     report.check(dead == 0, || format!("/live was bad {dead} times of {rounds}"));

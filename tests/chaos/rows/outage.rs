@@ -75,13 +75,13 @@ pub(super) fn away(lab: &Lab, report: &mut Report, policy: &str) -> anyhow::Resu
     Ok(())
 }
 
-/// Blocks that a folder takes, in bytes.
+/// Bytes that the files of a folder take, without the rounding up to whole blocks.
 fn on_disk(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries
         .map(|entry| match entry.metadata() {
             Ok(found) if found.is_dir() => on_disk(&entry.path()),
-            Ok(found) => found.blocks() * 512,
+            Ok(found) => found.len().min(found.blocks() * 512),
             Err(_) => 0, // removed meanwhile
         })
         .sum()

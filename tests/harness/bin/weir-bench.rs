@@ -35,6 +35,8 @@ enum What {
     All,
     /// What the edge takes from MQTT, with what CPU and memory, beside Telegraf.
     Edge,
+    /// The same without Telegraf.
+    EdgeAlone,
     /// Events per second that the cloud drains from a backlog.
     Cloud,
     /// From publishing to each store, at 5,000 readings/s.
@@ -51,7 +53,7 @@ fn main() -> ExitCode {
     };
     let name = match command_line.what {
         What::All => "bench-first-light",
-        What::Edge => "bench-edge",
+        What::Edge | What::EdgeAlone => "bench-edge",
         What::Cloud => "bench-cloud",
         What::Latency => "bench-latency",
     };
@@ -87,7 +89,7 @@ fn measure(wanted: &CommandLine) -> anyhow::Result<Map<String, Value>> {
         figures.insert("latency".to_owned(), bench::latency::measure(&stack, &programs, &oracle, &mut tell)?);
         programs.stop()?;
     }
-    if matches!(wanted.what, What::All | What::Edge) {
+    if matches!(wanted.what, What::All | What::Edge | What::EdgeAlone) {
         let compare = wanted.what == What::Edge;
         let peer = compare.then(|| install::telegraf(&Places::find()?, &mut tell)).transpose()?;
         let measured = bench::edge::measure(&stack, &programs, peer.as_deref(), &mut tell)?;

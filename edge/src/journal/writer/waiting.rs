@@ -38,7 +38,12 @@ impl Waiting {
     }
 
     /// Appends a frame.
-    pub(super) fn frame<'r>(&mut self, head: &FrameHead, urgent: bool, records: impl Iterator<Item = Record<'r>>) {
+    pub(super) fn frame<'r>(
+        &mut self,
+        head: &FrameHead,
+        urgent: bool,
+        records: impl Iterator<Item = Record<'r>>,
+    ) {
         let start = format::begin_frame(&mut self.batch, head);
         let mut count = 0;
         let mut noted = urgent;
