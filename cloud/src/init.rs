@@ -146,7 +146,8 @@ fn new_topic(topic: &Wanted, replication: i32) -> NewTopic<'_> {
     // With three replicas, an acknowledgement means two disks.
     let new = new.set("min.insync.replicas", if replication >= 3 { "2" } else { "1" });
     if !topic.compacted {
-        return new;
+        // An edge's clock may be wrong for years: retention must not go by it.
+        return new.set("message.timestamp.type", "LogAppendTime");
     }
     // Small segments and an eager cleaner keep a restore short.
     new.set("cleanup.policy", "compact")

@@ -135,7 +135,7 @@ impl Forwarder {
 
     /// Runs until told to stop.
     pub(crate) fn run(mut self, stop: &Stop) -> Result<(), Error> {
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         while !stop.is_stopped() {
             let before = (self.bounds.clone(), self.prefixes.clone());
             match self.incarnation(stop) {
@@ -162,6 +162,7 @@ impl Forwarder {
     /// One producer, from its start to its first error.
     fn incarnation(&mut self, stop: &Stop) -> Result<(), Trouble> {
         let producer = Producer::new(&self.config)?;
+        self.heard = clock::instant();
         self.check_topics(&producer)?;
         self.wiring.ready.good(&self.wiring.who);
         self.split()?;
@@ -175,7 +176,7 @@ impl Forwarder {
             if !sent && self.wiring.wake.recv_timeout(wait) == Err(flume::RecvTimeoutError::Disconnected) {
                 return Ok(());
             }
-            self.note_silence(&ranges);
+            self.note_silence(&producer, &ranges)?;
             self.note_cursor(&mut ranges, &mut cursor_due)?;
         }
         let deadline = Deadline::after(DRAIN);
@@ -240,6 +241,7 @@ impl Forwarder {
                         self.wiring.ready.good(&self.wiring.who);
                     }
                     self.heard = clock::instant();
+                    producer.brokers_are_up();
                     faults::kill_at("edge.e7");
                     let closing = ranges.is_closing(delivery.ticket);
                     match ranges.acknowledged(delivery.ticket) {
@@ -260,15 +262,21 @@ impl Forwarder {
     }
 
     /// librdkafka goes on trying by itself; people must hear of it.
-    fn note_silence(&mut self, ranges: &Ranges) {
+    /// With all brokers down it does so busily (librdkafka #3692): then a new producer, which has nothing in its hands,
+    /// waits for them better.
+    fn note_silence(&mut self, producer: &Producer, ranges: &Ranges) -> Result<(), Trouble> {
         if ranges.in_flight() == 0 {
             self.heard = clock::instant();
         } else if self.heard.elapsed() >= SILENCE {
             let seconds = self.heard.elapsed().as_secs();
             let records = ranges.in_flight();
             let why = format!("no acknowledgement for {seconds} s, {records} records wait");
+            if producer.brokers_are_down() {
+                return Err(Trouble::retry(why));
+            }
             self.wiring.ready.bad(&self.wiring.who, why);
         }
+        Ok(())
     }
 
     fn note_cursor(&mut self, ranges: &mut Ranges, due: &mut Instant) -> Result<(), Trouble> {

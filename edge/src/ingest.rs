@@ -352,12 +352,23 @@ impl Ingest {
                         self.take(Event::Lane(lane, note))?;
                         let _full_again = self.lanes[lane].commit(Urgency::Control, None)?;
                     }
+                    // A proof is what lets segments go. It must not overtake a redelivery, which it would hide.
+                    Ok(event @ (Event::Proven(_) | Event::Closed(_))) if !self.redelivery_waits() => {
+                        self.take(event)?;
+                        for lane in &mut self.lanes {
+                            let _full_again = lane.commit(Urgency::Control, None)?;
+                        }
+                    }
                     Ok(event) => self.waiting.push_back(event),
                     Err(RecvTimeoutError::Timeout) => break,
                     Err(RecvTimeoutError::Disconnected) => return Ok(false),
                 }
             }
         }
+    }
+
+    fn redelivery_waits(&self) -> bool {
+        self.waiting.iter().any(|event| matches!(event, Event::Message(Message { again: true, .. })))
     }
 
     fn has_room(&mut self, at: usize, told: bool) -> bool {

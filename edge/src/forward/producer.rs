@@ -4,6 +4,7 @@
 //! and gapless, no time-out of its own (the disk owns retention). On failure: [`Trouble`]; dropping the producer throws
 //! away what it still holds, which the next one sends again.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -64,16 +65,26 @@ pub(super) struct Delivery {
 }
 
 #[derive(Default)]
-struct Deliveries(Mutex<Vec<Delivery>>);
+struct Deliveries {
+    list: Mutex<Vec<Delivery>>,
+    brokers_down: AtomicBool,
+}
 
-impl ClientContext for Deliveries {}
+impl ClientContext for Deliveries {
+    fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+            self.brokers_down.store(true, Ordering::Relaxed);
+        }
+        tracing::debug!(%error, reason, "kafka");
+    }
+}
 
 impl ProducerContext for Deliveries {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, ticket: usize) {
         let result = result.as_ref().map(|_| ()).map_err(|(error, _)| error.clone());
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Delivery { ticket, result });
+        self.list.lock().unwrap_or_else(PoisonError::into_inner).push(Delivery { ticket, result });
     }
 }
 
@@ -141,6 +152,16 @@ impl Producer {
         }
     }
 
+    /// Whether no broker could be reached since one last acknowledged something.
+    pub(super) fn brokers_are_down(&self) -> bool {
+        self.client.context().brokers_down.load(Ordering::Relaxed)
+    }
+
+    /// A broker has acknowledged something.
+    pub(super) fn brokers_are_up(&self) {
+        self.client.context().brokers_down.store(false, Ordering::Relaxed);
+    }
+
     /// Lets librdkafka report what it knows.
     pub(super) fn poll(&self) {
         self.client.poll(Duration::ZERO);
@@ -148,6 +169,6 @@ impl Producer {
 
     /// What became known since this was last asked, in the order of the reports.
     pub(super) fn deliveries(&self) -> Vec<Delivery> {
-        std::mem::take(&mut *self.client.context().0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.client.context().list.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -243,11 +243,10 @@ impl Lane {
         Ok(())
     }
 
-    /// A frame of the edge itself.
+    /// A frame of the edge itself, which goes with the cursor that counts on it.
     fn own_frame(&mut self, records: Vec<Record<'_>>, now: Now) {
         if !records.is_empty() {
-            let head = FrameHead { session: 0, packet: 0, digest: 0, arrived: now };
-            self.writer.message(&head, records.into_iter());
+            self.writer.urgent(records.into_iter(), now);
         }
     }
 }

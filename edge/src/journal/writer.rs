@@ -68,6 +68,8 @@ pub(crate) struct Writer {
     file: Option<File>,
     base: u64,
     room: u64,
+    /// The file was the reserve: its room is for urgent frames.
+    in_reserve: bool,
     position: u64,
     durable: Arc<AtomicU64>,
     waiting: Waiting,
@@ -99,6 +101,7 @@ impl Writer {
             numbering: Numbering::new(opening.stream, topics),
             base,
             room: 0,
+            in_reserve: false,
             position: base,
             durable: Arc::new(AtomicU64::new(base)),
             waiting: Waiting::new(),

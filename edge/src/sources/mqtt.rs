@@ -144,7 +144,7 @@ impl<'a> Receiver<'a> {
             session: wiring.session,
             subscriptions: xxhash_rust::xxh3::xxh3_64(config.topics.join("\n").as_bytes()),
             wiring,
-            backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(10)),
+            backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
         }
     }
 

@@ -119,7 +119,9 @@ fn positions_of_a_lost_newest_segment_are_not_given_out_again() {
     for garbage in [&b"no segment"[..], &[0; 24], &[]] {
         let folder = Folder::new("lost");
         let stands = journal(&folder);
-        let (writer, ..) = open_fast(&folder, 2);
+        let (mut writer, ..) = open_fast(&folder, 2);
+        append(&mut writer, 7, "lost");
+        commit(&mut writer);
         let end = writer.position();
         drop(writer);
         let lost = newest(&folder.0);

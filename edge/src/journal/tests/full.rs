@@ -87,12 +87,14 @@ fn a_full_disk_keeps_what_waits_and_lets_urgent_frames_ahead() {
     assert_eq!(j.values(), wanted[..wanted.len() - 1]);
 
     j.append("data behind");
-    j.urgent(Sent::Reading, "urgent");
+    let urgent = "urgent".repeat(100);
+    j.urgent(Sent::Reading, &urgent);
     j.append("data at last");
     let committed = j.writer().commit(Urgency::Control).unwrap();
     assert!(committed.waits && committed.position > position);
+    assert!(!j.folder.0.join("reserve.wjr").exists(), "it is a segment now");
     let last = wanted.pop().unwrap();
-    wanted.push("urgent".to_owned());
+    wanted.push(urgent);
     assert_eq!(j.values(), wanted);
 
     j.faults.full(false);
@@ -234,13 +236,42 @@ fn the_oldest_is_given_up_exactly() {
     assert!(matches!(step, Some(Step::Skipped { why: Why::GivenUp, .. })), "{step:?}");
 
     j.writer().cursor(Cursor { position: 60, prefixes: vec![next(3)] }, NOW);
-    commit(j.writer());
+    j.writer().commit(Urgency::Control).unwrap();
     let merged = Cursor { position: end, prefixes: vec![next(to + 1)] };
     assert_eq!(j.writer().controls().cursor, merged, "the forwarder was not there yet");
     j.writer().cursor(Cursor { position: end, prefixes: vec![next(3)] }, NOW);
-    commit(j.writer());
+    j.writer().commit(Urgency::Control).unwrap();
     assert_eq!(j.writer().controls().cursor.prefixes, [next(3)], "now it is");
     let again = j.writer().plan_give_up().unwrap().unwrap();
     assert_eq!(again.ranges[0].from, to + 1);
     assert!(again.ranges[0].to < total);
+}
+
+/// What a segment says of how things stand was committed before it: a crash between the segment and the batch that it
+/// was made for leaves no mark, and no cursor, of what is not there.
+#[test]
+fn a_segment_does_not_tell_what_only_waited() {
+    for operations in 0..8 {
+        for random in [1, 2, 3] {
+            let mut j = Journal::new("told", SMALL);
+            j.append(&"x".repeat(700));
+            commit(j.writer());
+            let place = j.writer().place(Sent::Reading, b"dev").unwrap();
+            let value = "y".repeat(300);
+            let mark = FileMark { file: 1, offset: 2, rows: 3 };
+            let sent = Record::Sent { place, closing: false, key: b"dev", value: value.as_bytes() };
+            let head = FrameHead { session: 0, packet: 0, digest: 0, arrived: NOW };
+            j.writer().message(&head, [sent, Record::File(mark)].into_iter());
+            j.writer().cursor(Cursor { position: 60, prefixes: vec![] }, NOW);
+            j.faults.fail_after(operations, Failure::Crash);
+            let done = j.writer().commit(Urgency::Data).is_ok();
+            j.faults.crash(random);
+            j.start(2).unwrap();
+            let stands = j.values().contains(&value);
+            let controls = j.writer().controls();
+            assert_eq!(controls.files.get(1), stands.then_some(mark), "{operations} {random}");
+            assert_eq!(controls.cursor.position, if stands { 60 } else { 0 }, "{operations} {random}");
+            assert!(stands || !done);
+        }
+    }
 }

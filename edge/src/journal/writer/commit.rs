@@ -102,7 +102,8 @@ impl Writer {
         loop {
             let length = self.waiting.batch.len();
             let end = (self.position - self.base) + (SEGMENT_HEADER + length) as u64;
-            if self.file.is_none() || end > self.room {
+            let kept = self.in_reserve && urgency == Urgency::Data;
+            if self.file.is_none() || end > self.room || kept {
                 let numbers = [self.numbering.written()];
                 self.begin_segment(&numbers, length, urgency)?;
             }
@@ -212,7 +213,7 @@ impl Writer {
             other => other,
         };
         self.file = Some(made.map_err(|e| e.or_full(room))?);
-        self.room = room;
+        (self.room, self.in_reserve) = (room, false);
         Ok(())
     }
 
@@ -270,7 +271,7 @@ impl Writer {
             self.segments.disk().remove(&path).map_err(Error::io(&path))?;
         }
         self.file = Some(made.map_err(|e| e.or_full(needed))?);
-        self.room = room;
+        (self.room, self.in_reserve) = (room, true);
         measures::count(measures::RESERVE_USED, 1);
         tracing::warn!(bytes = room, "journal: full; the reserve is in use");
         Ok(())
