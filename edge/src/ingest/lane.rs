@@ -156,6 +156,7 @@ impl Lane {
                     to,
                     "the state of the windows is lost, and so is the journal it came from"
                 );
+                measures.gap(Why::StateLost, 0);
                 self.gap(Why::StateLost, None, now, measures)?;
             }
         }
@@ -207,7 +208,10 @@ impl Lane {
                 self.writer.urgent(std::iter::once(record), now);
             }
         }
-        self.gaps(why, &plan.ranges, now, measures)?;
+        for (why, range) in gaps::carried(why, &plan, self.writer.segments())? {
+            self.gap(why, range.as_ref(), now, measures)?;
+        }
+        plan.ranges.iter().for_each(|range| measures.gap(why, range.count));
         tracing::warn!(
             reason = why.as_str(),
             from = plan.from,
@@ -231,11 +235,14 @@ impl Lane {
     }
 
     fn gaps(&mut self, why: Why, ranges: &[Range], now: Now, measures: &Measures) -> Result<(), Error> {
-        ranges.iter().try_for_each(|range| self.gap(why, Some(range), now, measures))
+        for range in ranges {
+            measures.gap(why, range.count);
+            self.gap(why, Some(range), now, measures)?;
+        }
+        Ok(())
     }
 
     fn gap(&mut self, why: Why, range: Option<&Range>, now: Now, measures: &Measures) -> Result<(), Error> {
-        measures.gap(why, range.map_or(0, |range| range.count));
         measures.journaled(Sent::Gap);
         let value = gaps::gap(&self.edge, why, range, now.wall_ms);
         let record = sent(&mut self.writer, Sent::Gap, self.edge.as_bytes(), &value)?;

@@ -20,11 +20,7 @@ const RULE: &str = "roll_up";
 type Keyed = (Vec<u8>, Vec<u8>);
 
 /// Keys and values of the results.
-pub(super) fn roll_up(
-    plan: &GivenUp,
-    window_ms: i64,
-    segments: &Segments,
-) -> Result<Vec<Keyed>, Error> {
+pub(super) fn roll_up(plan: &GivenUp, window_ms: i64, segments: &Segments) -> Result<Vec<Keyed>, Error> {
     let all = |_: &str| -> Filter { Box::new(|_| true) };
     let Ok(mut engine) = Engine::new(vec![rule(window_ms)], Limits::default(), &all) else {
         unreachable!("the rule is right for every window that the configuration takes")

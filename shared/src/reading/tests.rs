@@ -58,6 +58,13 @@ fn what_is_no_reading_is_refused_with_the_place() {
         (r#"{"values":{"a":null}}"#, 15, "a number, a bool or a string is wanted"),
         (r#"{"values":{"a":01}}"#, 15, "no number"),
         (r#"{"device":"d"} x"#, 15, "more behind the object"),
+        (r#"{"x":[1}}"#, 7, "a comma or a closing bracket is wanted"),
+        (r#"{"x":{"y":1]}"#, 11, "a comma or a closing bracket is wanted"),
+        (r#"{"x":[,1]}"#, 6, "no JSON value"),
+        (r#"{"x":{1:2}}"#, 6, "a string is wanted"),
+        (r#"{"x":[1,]}"#, 8, "no JSON value"),
+        ("{\"a\tb\":1}", 1, "a string without end, or with a control character"),
+        ("{\"a\\n\tb\":1}", 1, "a string with a wrong escape or control character"),
         (&deep, 69, "nested too deep"),
     ] {
         assert_eq!(parse(text).unwrap_err(), NotAReading { at, why }, "{text}");
@@ -130,12 +137,14 @@ proptest! {
             _ => None,
         });
         // Text that holds more members is not one value.
-        prop_assume!(wanted.is_some() || !text.contains(','));
+        if wanted.is_none() && text.contains(',') {
+            return Ok(());
+        }
         let found = value(&text);
         match (&found, &wanted) {
             // serde_json rounds within one unit in the last place; the library's own parser is exact.
             (Some(Value::Float(found)), Some(Value::Float(wanted))) => {
-                prop_assert!((found - wanted).abs() <= wanted.abs() * 1e-15, "{found} {wanted}");
+                prop_assert!((found - wanted).abs() <= wanted.abs() * 1e-15 + 1e-320, "{found} {wanted}");
                 prop_assert_eq!(*found, text.trim().parse::<f64>().unwrap());
             }
             _ => prop_assert_eq!(found, wanted),

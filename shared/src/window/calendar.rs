@@ -147,6 +147,8 @@ mod tests {
         assert_eq!(days, ["2026-03-27T23:00:00Z", "2026-03-28T23:00:00Z", "2026-03-29T22:00:00Z"]);
         let days = panes(Span::Days(1), "Europe/Vienna", "2026-10-25T12:00:00Z", 2);
         assert_eq!(days, ["2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z"]);
+        let days = panes(Span::Days(1), "America/Havana", "2025-11-02T12:00:00Z", 1);
+        assert_eq!(days, ["2025-11-02T04:00:00Z"], "the first of two midnights");
         let weeks = panes(Span::Days(7), "Europe/Vienna", "2026-11-21T12:00:00Z", 2);
         assert_eq!(weeks, ["2026-11-15T23:00:00Z", "2026-11-22T23:00:00Z"], "from Monday");
     }
@@ -178,6 +180,13 @@ mod tests {
                 for time in (from..from + 4 * DAY).step_by(600_000) {
                     let pane = calendar.pane(time);
                     assert!(pane >= before, "{zone} {width:?}");
+                    assert!((before..=pane).all(|p| calendar.start(p) <= calendar.start(p + 1)), "{zone}");
+                    calendar.last.set((0, 0, 0));
+                    assert_eq!(
+                        calendar.pane(time),
+                        pane,
+                        "{zone} {width:?}: what was asked before has no say"
+                    );
                     assert!(
                         calendar.start(pane) <= time && time < calendar.start(pane + 1),
                         "{zone} {width:?}"

@@ -20,7 +20,9 @@ impl Admin {
     /// When the operating system refuses a runtime.
     pub fn new() -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(2)).build()?;
+        // A connection that is kept may lead to a process that was killed since.
+        let http =
+            reqwest::Client::builder().timeout(Duration::from_secs(2)).pool_max_idle_per_host(0).build()?;
         Ok(Self { runtime, http })
     }
 

@@ -272,6 +272,18 @@ fn mean_and_deviation_are_right_where_numbers_are_large_and_near_one_another() {
 }
 
 #[test]
+fn a_sum_keeps_what_is_small_beside_what_is_large() {
+    let mut rule = Rule::new("s", Kind::Sliding { size: Span::Ms(20), slide: Span::Ms(10) });
+    rule.aggregates = vec![Aggregate::Sum];
+    let mut run = one(rule);
+    for (later, value) in [(0, 1e16), (1, 1.0), (11, 1.0), (12, -1e16)] {
+        run.on_time("d", T + later, value);
+    }
+    run.engine.tick(T + 100_000, &mut run.out);
+    assert!(run.told()[1].contains(r#"{"sum":2.0}"#));
+}
+
+#[test]
 fn entries_that_no_engine_wrote_are_refused_and_never_bring_it_down() {
     let rules = [
         Rule { lateness_ms: 50, aggregates: AGGREGATES.to_vec(), ..tumbling(10) },
