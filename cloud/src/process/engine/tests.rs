@@ -48,7 +48,8 @@ fn a_reading_is_enriched_once() {
 fn a_control_record_is_counted_once_and_makes_nothing() {
     let dimensions = Dimensions::of(&[]);
     let (mut engine, mut marks, mut tally) = (Engine::new(&dimensions), Marks::default(), Tally::default());
-    let mut closed = record(Input::Readings, b"18", br#"{"stream":"00000000000000000000000000000000","next":5}"#);
+    let mut closed =
+        record(Input::Readings, b"18", br#"{"stream":"00000000000000000000000000000000","next":5}"#);
     closed.headers.control = Some(wire::CLOSED);
     assert!(engine.process(&closed, &mut marks, &mut tally).is_none());
     assert!(engine.process(&closed, &mut marks, &mut tally).is_none());
