@@ -188,6 +188,9 @@ impl Fold {
                 }
             }
         }
+        while self.heads.front().is_some_and(|(position, _)| *position < self.controls.proven) {
+            self.heads.pop_front();
+        }
         if let Some(bytes) = bytes {
             self.newest(batch, bytes);
         }
