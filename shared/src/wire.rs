@@ -11,6 +11,8 @@
 //!  "tags":{"line":"3"},"received":1790000000042,"clock":"trusted"}
 //! ```
 //! Times are ms since 1970 (UTC). A value is a number, a bool or a string; a number stays an integer if it was one.
+//! `clock`: `trusted`; `untrusted` when the edge did not know the time; `mended` when it learned it before it sent the
+//! reading, whose `received` (and `time`, if that was the edge's) are then right.
 //!
 //! A **rejection** (`weir.edge-rejected`, `weir.rejected`):
 //! ```json
@@ -25,7 +27,8 @@
 //!  "values":{"t":{"count":10,"mean":21.5,"max":22.0}},"completeness":1.0,"incomplete":"state_lost"}
 //! ```
 //! `count` is the number of readings in the window; `completeness` only where the expected interval is known;
-//! `incomplete` only where readings are known to be missing, and why.
+//! `incomplete` only where readings are known to be missing, and why. Results of the rule `roll_up` stand in for readings
+//! that were given up; they have a `part` after the rule, and the parts of a window add up.
 //!
 //! A **late** reading (`weir.late`, key: device): beyond the allowed lateness of a window rule, so in no result of it:
 //! ```json
@@ -38,6 +41,9 @@
 //!  "count":26,"time_from":1790000000000,"time_to":1790000009000,"noticed":1790000099000}
 //! ```
 //! `from` and `to` are the first and the last number that will not come; some of the last ones may have been on their way.
+//!
+//! A **control** record (header [`CONTROL`], in any topic of an edge) is no data but counts as a number. [`CLOSED`]: the
+//! stream in its value gets no more records in this partition; its mark may be forgotten after some time.
 //!
 //! An **enriched** reading (`weir.enriched`) is the reading with two more members at the front:
 //! ```json
