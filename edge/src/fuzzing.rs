@@ -2,10 +2,12 @@
 //!
 //! Guarantees: no panic, memory bounded by the input.
 
+use std::sync::LazyLock;
+
 use weir_shared::clock::Now;
 
 use crate::config;
-use crate::decode::{Decoded, Input};
+use crate::decode::{Decoded, Decoder, Input};
 use crate::journal;
 use crate::sources::Origin;
 use crate::sources::file::Mark;
@@ -36,14 +38,16 @@ values_field = "values"
 /// # Panics
 /// When a message gives nothing, or a reading that the windows stage could not read.
 pub fn decode(bytes: &[u8]) {
-    let decoder = config::check("fuzz", CONFIG).map(|config| config.decoder);
-    let decoder = decoder.unwrap_or_else(|problems| panic!("{problems}"));
+    static DECODER: LazyLock<Decoder> = LazyLock::new(|| match config::check("fuzz", CONFIG) {
+        Ok(config) => config.decoder,
+        Err(problems) => panic!("{problems}"),
+    });
     let mark = Mark { file: 1, offset: 0, row: 0 };
     let file = |format| Origin::File { format, first_row: 1, mark };
     for origin in [Origin::Mqtt, file(0), file(1)] {
         let now = Now { wall_ms: 1_790_000_000_000, mono_ns: 1, trusted: true };
         let mut count = 0;
-        decoder.decode(&Input { topic: "fuzz/a", payload: bytes, arrived: now, origin }, |decoded| {
+        DECODER.decode(&Input { topic: "fuzz/a", payload: bytes, arrived: now, origin }, |decoded| {
             count += 1;
             if let Decoded::Reading(reading) = decoded {
                 let mut parsed = weir_shared::reading::Reading::default();
