@@ -51,7 +51,7 @@ const DRAIN: Duration = Duration::from_secs(3);
 /// spins through the rest.)
 const REPORTS: Duration = Duration::from_millis(1);
 /// The longest wait for news when nothing is in flight: bounds how long a stop goes unnoticed.
-const IDLE: Duration = Duration::from_millis(100);
+const IDLE: Duration = Duration::from_millis(250);
 /// Held bytes from which on live data goes first.
 const BACKLOG_BYTES: u64 = 1 << 20;
 /// How long the ingest stage may take to open a stream.

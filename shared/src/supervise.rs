@@ -14,6 +14,9 @@ use tokio::sync::watch;
 
 use crate::clock::Deadline;
 
+/// How often it is looked for a signal.
+const LOOK: Duration = Duration::from_millis(200);
+
 /// What a supervised function may fail with.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -142,7 +145,7 @@ impl Supervisor {
         }
         let mut failure = None;
         while failure.is_none() && !signal.load(Ordering::Relaxed) && !self.stop.is_stopped() {
-            if let Ok(ended) = self.ended.1.recv_timeout(Duration::from_millis(50)) {
+            if let Ok(ended) = self.ended.1.recv_timeout(LOOK) {
                 failure = self.note(ended);
             }
         }
