@@ -30,9 +30,6 @@ mod replay;
 
 pub mod fuzzing;
 
-#[cfg(test)]
-mod golden;
-
 mod forward;
 
 /// Takes sensor data from MQTT, keeps it safe on disk, and forwards it to Kafka exactly once.

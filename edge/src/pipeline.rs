@@ -149,11 +149,7 @@ fn open_flow(
 ) -> Result<Opened> {
     let config = common.config;
     let position = found.end();
-    tracing::info!(
-        flow = flow.name, dir = %flow.dir.display(), position, acknowledged = found.controls.cursor.position,
-        cut_bytes = found.torn_bytes, damaged = found.damage.len(), "journal opened"
-    );
-    ::metrics::counter!("weir_edge_journal_cut_bytes_total").increment(found.torn_bytes);
+    tell_opened(flow, &found);
     check_partitions(config, &mut found)?;
     let rules = match flow.forward {
         Forward::Readings => String::new(),
@@ -212,6 +208,15 @@ fn open_flow(
     let wiring = lane::Wiring { wake, shared };
     let lane = Lane::new(config.kafka.edge.clone(), flow.clone(), writer, wiring);
     Ok(Opened { lane, forwarder, windows })
+}
+
+fn tell_opened(flow: &Flow, found: &Recovered) {
+    tracing::info!(
+        flow = flow.name, dir = %flow.dir.display(), position = found.end(),
+        acknowledged = found.controls.cursor.position, cut_bytes = found.torn_bytes,
+        damaged = found.damage.len(), "journal opened"
+    );
+    ::metrics::counter!("weir_edge_journal_cut_bytes_total").increment(found.torn_bytes);
 }
 
 /// Partition counts that are configured must be those of the journal.

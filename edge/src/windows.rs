@@ -32,9 +32,9 @@ pub(crate) mod rules;
 mod store;
 
 use driver::{Done, Driver, Made};
-pub(crate) use image::State;
+use image::State;
 use measures::Measures;
-pub(crate) use store::Store;
+use store::Store;
 
 /// How often changed state is saved.
 const SAVE: Duration = Duration::from_secs(5);
@@ -345,3 +345,6 @@ impl Windows {
             && base(self.position) != base(at)
     }
 }
+
+#[cfg(test)]
+mod tests;

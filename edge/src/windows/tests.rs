@@ -12,6 +12,8 @@ use std::sync::atomic::Ordering;
 use weir_shared::clock::Now;
 use weir_shared::record::StreamId;
 
+use super::driver::{Done, Driver, Made};
+use super::{State, Store, rules};
 use crate::clocks::Clocks;
 use crate::config;
 use crate::decode::{Decoded, Decoder, Input};
@@ -21,8 +23,6 @@ use crate::journal::writer::{Opening, Urgency};
 use crate::journal::{Reader, Segments, Writer, WriterConfig, recover};
 use crate::sources::Origin;
 use crate::sources::file::Mark;
-use crate::windows::driver::{Done, Driver, Made};
-use crate::windows::{State, Store, rules};
 
 const START: Now = Now { wall_ms: 1_800_000_000_000, mono_ns: 0, trusted: true };
 const SIZES: WriterConfig =
