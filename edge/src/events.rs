@@ -21,11 +21,9 @@ pub(crate) enum Event {
         /// Hash of the subscriptions.
         subscriptions: u64,
     },
-    /// All acknowledgements up to this receipt have reached the source.
-    Proven(u64),
     /// The acknowledgements of the last connection, up to this receipt, have reached the source; what earlier
     /// connections left open may still be sent again.
-    Closed(u64),
+    Answered(u64),
     /// The source is connected again: silence from now on is silence of the devices.
     Resumed,
     /// From what works on one journal.

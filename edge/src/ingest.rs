@@ -32,11 +32,13 @@ use crate::sources::{Message, Origin, Receipt};
 pub(crate) mod gaps;
 pub(crate) mod lane;
 mod measures;
+mod proofs;
 mod roll_up;
 mod unproven;
 
 use lane::Lane;
 use measures::Measures;
+use proofs::Proofs;
 
 /// Name under which this stage complains.
 const WHO: &str = "journal";
@@ -96,12 +98,7 @@ pub(crate) struct Ingest {
     /// Source events that wait for room.
     waiting: VecDeque<Event>,
     receipts: Vec<Receipt>,
-    /// The connection of the last message, its receipt, and the last receipt before that connection.
-    connection: u64,
-    count: u64,
-    count_before: u64,
-    /// Whether this connection has sent again all that it will.
-    settled: bool,
+    proofs: Proofs,
     decoded: Vec<Decoded>,
     measures: Measures,
 }
@@ -128,10 +125,7 @@ impl Ingest {
             mending: None,
             waiting: VecDeque::new(),
             receipts: Vec::new(),
-            connection: 0,
-            count: 0,
-            count_before: 0,
-            settled: false,
+            proofs: Proofs::default(),
             decoded: Vec::new(),
             measures: Measures::new(),
         }
@@ -173,9 +167,11 @@ impl Ingest {
                 let now = self.now(&clock::now());
                 self.lanes.iter_mut().for_each(|lane| lane.writer.session(session, subscriptions, now));
             }
-            Event::Proven(receipt) => self.proven(receipt),
-            Event::Closed(receipt) if self.settled => self.proven(receipt),
-            Event::Closed(_) => {}
+            Event::Answered(receipt) => {
+                if let Some(receipt) = self.proofs.answered(receipt) {
+                    self.proven(receipt);
+                }
+            }
             Event::Resumed => {
                 let now = self.now(&clock::now());
                 self.lanes.iter_mut().for_each(|lane| lane.writer.resumed(now));
@@ -199,25 +195,13 @@ impl Ingest {
         }
     }
 
-    /// A source sends again in the order in which it sent, and first of all. So with the first message of a
-    /// connection that is not a redelivery, all that it did not send again by then is acknowledged.
-    fn settle(&mut self) {
-        if !self.settled {
-            self.settled = true;
-            self.proven(self.count_before);
-        }
-    }
-
     fn message(&mut self, message: Message) -> Result<(), Error> {
         faults::kill_at("edge.e0");
         let Message { receipt, again, session, topic, payload, arrived, origin, memory } = message;
         self.measures.received(payload.len());
         if receipt.packet != 0 {
             self.receipts.push(receipt);
-            if receipt.connection != self.connection {
-                (self.connection, self.count_before, self.settled) = (receipt.connection, self.count, false);
-            }
-            self.count = receipt.count;
+            self.proofs.received(receipt);
         }
         let digest = digest(&topic, &payload);
         if again
@@ -246,7 +230,9 @@ impl Ingest {
         }
         self.decoded.clear();
         if receipt.packet != 0 {
-            self.settle();
+            if let Some(proven) = self.proofs.new_message() {
+                self.proven(proven);
+            }
             self.redelivery.appended(receipt.packet, digest, receipt.count);
         }
         drop(memory);
@@ -352,23 +338,12 @@ impl Ingest {
                         self.take(Event::Lane(lane, note))?;
                         let _full_again = self.lanes[lane].commit(Urgency::Control, None)?;
                     }
-                    // A proof is what lets segments go. It must not overtake a redelivery, which it would hide.
-                    Ok(event @ (Event::Proven(_) | Event::Closed(_))) if !self.redelivery_waits() => {
-                        self.take(event)?;
-                        for lane in &mut self.lanes {
-                            let _full_again = lane.commit(Urgency::Control, None)?;
-                        }
-                    }
                     Ok(event) => self.waiting.push_back(event),
                     Err(RecvTimeoutError::Timeout) => break,
                     Err(RecvTimeoutError::Disconnected) => return Ok(false),
                 }
             }
         }
-    }
-
-    fn redelivery_waits(&self) -> bool {
-        self.waiting.iter().any(|event| matches!(event, Event::Message(Message { again: true, .. })))
     }
 
     fn has_room(&mut self, at: usize, told: bool) -> bool {

@@ -37,7 +37,7 @@ use weir_shared::record::StreamId;
 pub(crate) mod record;
 
 pub(crate) use record::{
-    Acknowledged, Correction, Cursor, FileMark, Numbers, Partitions, Place, Record, Sent, write_record,
+    Acknowledged, Correction, Cursor, FileMark, Numbers, Partitions, Place, Record, Seen, Sent, write_record,
 };
 use record::{read_record, u32_at, u64_at};
 

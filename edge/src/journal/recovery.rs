@@ -121,12 +121,15 @@ fn earlier_heads(
     let on = |batch: &Batch<'_>, _: &[u8]| {
         for frame in batch.frames() {
             wall_ms_max = wall_ms_max.max(frame.head.arrived.trusted.then_some(frame.head.arrived.wall_ms));
-            if batch.position >= proven && frame.head.packet != 0 {
+            let unproven = batch.position >= proven;
+            if unproven && frame.head.packet != 0 {
                 heads.push(frame.head);
             }
             for record in frame.records() {
-                if let Record::GivenUp { from, to } = record {
-                    given_up.push((from, to));
+                match record {
+                    Record::GivenUp { from, to } => given_up.push((from, to)),
+                    Record::Seen(seen) if unproven => heads.extend(seen.heads(frame.head.arrived)),
+                    _ => {}
                 }
             }
         }
@@ -170,10 +173,7 @@ impl Fold {
             self.wall_ms_max = self.wall_ms_max.max(head.arrived.trusted.then_some(head.arrived.wall_ms));
             if head.packet != 0 {
                 self.messages += 1;
-                self.heads.push_back((batch.position, head));
-                if self.heads.len() > MESSAGES_MAX {
-                    self.heads.pop_front();
-                }
+                self.head(batch.position, head);
             }
             for record in frame.records() {
                 match record {
@@ -184,6 +184,9 @@ impl Fold {
                         numbers.next.iter().for_each(|p| self.number(p.kind, p.partition, p.number));
                     }
                     Record::GivenUp { from, to } => self.given_up.push((from, to)),
+                    Record::Seen(seen) => {
+                        seen.heads(head.arrived).for_each(|head| self.head(batch.position, head));
+                    }
                     control => self.controls.take(control),
                 }
             }
@@ -195,6 +198,13 @@ impl Fold {
             self.newest(batch, bytes);
         }
         ControlFlow::Continue(())
+    }
+
+    fn head(&mut self, position: u64, head: FrameHead) {
+        self.heads.push_back((position, head));
+        if self.heads.len() > MESSAGES_MAX {
+            self.heads.pop_front();
+        }
     }
 
     fn number(&mut self, kind: Sent, partition: u32, next: u64) {

@@ -78,8 +78,13 @@ impl Redelivery {
 }
 
 /// The packet identifier and 48 bits of the digest.
-fn key(packet: u16, digest: u128) -> u64 {
+pub(super) fn key(packet: u16, digest: u128) -> u64 {
     (digest as u64) << 16 | u64::from(packet)
+}
+
+/// What a key is made of: the rest of the digest is not known any more.
+pub(super) fn parts(key: u64) -> (u16, u128) {
+    (key as u16, u128::from(key >> 16))
 }
 
 #[cfg(test)]

@@ -142,6 +142,8 @@ fn golden_bytes() {
     let mut numbers = vec![0; 0];
     let written = format::Numbers { stream: StreamId([2; 16]), next: vec![next] };
     format::write_record(&mut numbers, &Record::Numbers(written));
+    let keys = redelivery::key(0x0102, 0x0a0b_0c0d_0e0f_1011).to_le_bytes();
+    format::write_record(&mut numbers, &Record::Seen(format::Seen { below: 3, session: 7, keys: &keys }));
     commit(&mut writer);
     let mut bytes = fs::read(newest(&folder.0)).unwrap();
     bytes.truncate(usize::try_from(writer.position()).unwrap() + format::SEGMENT_HEADER);

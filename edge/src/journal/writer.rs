@@ -22,6 +22,7 @@ use super::format::{
 use super::numbering::Numbering;
 use super::{Error, Recovered, Segments};
 
+mod carry;
 pub(crate) mod commit;
 pub(crate) mod overflow;
 mod waiting;
@@ -75,6 +76,11 @@ pub(crate) struct Writer {
     waiting: Waiting,
     messages_by_segment: VecDeque<(u64, usize)>,
     needed_from: u64,
+    /// Segments that end at or below it are not needed to recognise redeliveries: newer ones tell. The same of what waits.
+    carried: u64,
+    carrying: u64,
+    /// When the last frame was appended.
+    now: Now,
     other_bytes: u64,
     /// The last cursor that was appended, and what was given up above the forwarder's.
     cursor: Cursor,
@@ -107,6 +113,9 @@ impl Writer {
             waiting: Waiting::new(),
             messages_by_segment: read.into_iter().filter(|(b, _)| *b != base).collect(),
             needed_from: u64::MAX,
+            carried: 0,
+            carrying: 0,
+            now: opening.now,
             other_bytes: 0,
             bump: None,
             segments,
@@ -177,11 +186,13 @@ impl Writer {
 
     /// Appends the frame of one message with its records.
     pub(crate) fn message<'r>(&mut self, head: &FrameHead, records: impl Iterator<Item = Record<'r>>) {
+        self.now = head.arrived;
         self.waiting.frame(head, false, records);
     }
 
     /// Appends a frame of the edge's own that does not wait for data when the disk is full.
     pub(crate) fn urgent<'r>(&mut self, records: impl Iterator<Item = Record<'r>>, now: Now) {
+        self.now = now;
         self.waiting.frame(&own(now), true, records);
     }
 
@@ -254,6 +265,7 @@ impl Writer {
     }
 
     fn data(&mut self, record: Record<'_>, now: Now) {
+        self.now = now;
         self.waiting.frame(&own(now), false, std::iter::once(record));
     }
 

@@ -204,7 +204,7 @@ impl<'a> Receiver<'a> {
             self.message(publish).await?;
         }
         match closed {
-            Ok(Ok(receipt)) => self.send(Event::Closed(receipt)).await?,
+            Ok(Ok(receipt)) => self.send(Event::Answered(receipt)).await?,
             Ok(Err(why)) => tracing::warn!(why, "mqtt: the connection did not end in order"),
             Err(_) => tracing::warn!("mqtt: the connection did not end in order within {GOODBYE:?}"),
         }
@@ -232,7 +232,7 @@ impl<'a> Receiver<'a> {
             Mqtt::Incoming(Packet::SubAck(ack)) => return self.subscribed(&ack).await,
             Mqtt::Incoming(Packet::PingResp) => {
                 if let Some(receipt) = self.link.answered() {
-                    self.send(Event::Proven(receipt)).await?;
+                    self.send(Event::Answered(receipt)).await?;
                 }
             }
             Mqtt::Outgoing(Outgoing::PingReq) => self.link.pinged(),

@@ -13,9 +13,15 @@
 //!   16 stream, then per kind and partition 1 kind, 4 partition, 8 next number. 8 *rules*: the window rules from here
 //!   on, as text. 9 *resumed*: a source is there again. 10 *clock*: 4 boot (as in batches), 1 known, 8 right time less
 //!   monotonic time in ms, for that boot's untrusted frames. 11 *file*: 8 file, 8 bytes of it that are journaled, 8 rows of it. 12 *given up*: 8 from and
-//!   8 to position: removed by policy before it was sent; gaps say what it held.
+//!   8 to position: removed by policy before it was sent; gaps say what it held. 13 *seen*: 8 position, 8 session, then
+//!   8 per message: 2 packet identifier, 6 lowest of its digest. Messages below that position which a source may send
+//!   again; the segments they stood in may go.
 
+use weir_shared::clock::Now;
 use weir_shared::record::StreamId;
+
+use super::super::redelivery;
+use super::FrameHead;
 
 const TICK: u8 = 4;
 const CONTROL: u8 = 6;
@@ -137,6 +143,27 @@ pub(crate) struct Numbers {
     pub next: Vec<Place>,
 }
 
+/// Messages that stood below a position, by what a redelivery is recognised by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seen<'a> {
+    /// All segments that end at or below it are not needed to recognise redeliveries any more.
+    pub below: u64,
+    /// The session in which they came.
+    pub session: u64,
+    /// One [`redelivery::key`] after the other, oldest first.
+    pub keys: &'a [u8],
+}
+
+impl Seen<'_> {
+    /// The messages, as far as they are known.
+    pub(crate) fn heads(self, arrived: Now) -> impl Iterator<Item = FrameHead> {
+        self.keys.chunks_exact(8).map(move |key| {
+            let (packet, digest) = redelivery::parts(u64_at(key, 0));
+            FrameHead { session: self.session, packet, digest, arrived }
+        })
+    }
+}
+
 /// One record as read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Record<'a> {
@@ -199,6 +226,8 @@ pub(crate) enum Record<'a> {
         /// Behind the last.
         to: u64,
     },
+    /// Messages that a source may send again, of segments that may go.
+    Seen(Seen<'a>),
     /// A kind that this version does not know.
     Unknown,
 }
@@ -259,6 +288,9 @@ fn read_control(body: &[u8]) -> Option<Record<'_>> {
             rows: u64_at(body, 16),
         })),
         (12, 16) => Some(Record::GivenUp { from: u64_at(body, 0), to: u64_at(body, 8) }),
+        (13, 16..) => {
+            Some(Record::Seen(Seen { below: u64_at(body, 0), session: u64_at(body, 8), keys: &body[16..] }))
+        }
         (4, 8..) => {
             let prefixes = body[8..].chunks_exact(16 + PLACE).map(read_prefix).collect::<Option<_>>()?;
             Some(Record::Cursor(Cursor { position: u64_at(body, 0), prefixes }))
@@ -369,6 +401,12 @@ fn write_control(out: &mut Vec<u8>, record: &Record<'_>) {
         Record::GivenUp { from, to } => {
             out.push(12);
             [from, to].iter().for_each(|n| out.extend_from_slice(&n.to_le_bytes()));
+        }
+        Record::Seen(seen) => {
+            out.push(13);
+            out.extend_from_slice(&seen.below.to_le_bytes());
+            out.extend_from_slice(&seen.session.to_le_bytes());
+            out.extend_from_slice(seen.keys);
         }
         Record::Sent { .. } | Record::Kept { .. } | Record::Tick | Record::Unknown => {}
     }

@@ -159,6 +159,32 @@ fn the_budget_is_kept_and_acknowledging_makes_room() {
     j.fill();
 }
 
+/// A source that itself waits for room proves nothing: room must not depend on it.
+#[test]
+fn room_does_not_wait_for_proofs() {
+    let mut j = Journal::new("carry", WriterConfig { budget_bytes: 12_000, ..SMALL });
+    j.writer().session(7, 0, NOW);
+    for i in 1..=300 {
+        let place = j.writer().place(Sent::Reading, b"dev").unwrap();
+        let head = FrameHead { session: 7, packet: i, digest: u128::from(i) << 20, arrived: NOW };
+        let value = "x".repeat(100);
+        let record = Record::Sent { place, closing: false, key: b"dev", value: value.as_bytes() };
+        j.writer().message(&head, std::iter::once(record));
+        assert!(!j.writer().commit(Urgency::Data).unwrap().waits);
+        let end = j.writer().position();
+        j.writer().cursor(Cursor { position: end, prefixes: vec![] }, NOW);
+    }
+    assert!(j.segments.bytes() <= 12_000, "{}", j.segments.bytes());
+    assert!(j.writer().oldest() > 0);
+    let found = recover(&j.segments).unwrap();
+    let mut known = Redelivery::default();
+    known.session(7);
+    found.messages.iter().for_each(|m| known.appended(m.packet, m.digest, 0));
+    for i in 1..=300 {
+        assert!(known.stands(i, u128::from(i) << 20, 1), "{i} would come twice");
+    }
+}
+
 #[test]
 fn a_failed_write_or_fsync_goes_to_a_new_segment_once() {
     for (operations, failure) in [(0, Failure::Once), (1, Failure::Once), (1, Failure::NoRoom)] {

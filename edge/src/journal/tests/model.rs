@@ -3,7 +3,8 @@
 //!
 //! What must hold: a commit that went well stands for ever, in order, none twice, none altered, until it is acknowledged
 //! or given up; numbers have no gap; what was given up is what the plan said; a commit that failed stands whole or not
-//! at all; the cursor never goes back; every start succeeds (with room).
+//! at all; the cursor never goes back; every start succeeds (with room), and knows every message that stood and was not
+//! proven, whatever became of its segment.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -77,6 +78,8 @@ struct Life {
     tried: Vec<(u64, Vec<String>)>,
     random: u64,
     cursor: u64,
+    /// Packet identifier of each value that came as a message.
+    packets: HashMap<String, u16>,
 }
 
 impl Life {
@@ -86,6 +89,7 @@ impl Life {
         let segments = Segments::open_on(&folder.0, Disk::with(faults.clone())).unwrap();
         let mut writer = Writer::open(segments.clone(), config, opening(1), Recovered::default()).unwrap();
         writer.topics(TOPICS, NOW);
+        writer.session(7, 0, NOW);
         commit(&mut writer);
         Self {
             folder,
@@ -102,6 +106,7 @@ impl Life {
             tried: Vec::new(),
             random: 1,
             cursor: 0,
+            packets: HashMap::new(),
         }
     }
 
@@ -137,27 +142,56 @@ impl Life {
             self.writer.urgent(records, NOW);
         } else {
             let packet = u16::try_from(self.values).unwrap();
-            self.writer.message(&FrameHead { session: 7, packet, digest: 0, arrived: NOW }, records);
+            self.writer.message(
+                &FrameHead { session: 7, packet, digest: self.values.into(), arrived: NOW },
+                records,
+            );
+            self.packets.insert(value.clone(), packet);
         }
         self.waiting.push((value, urgent));
     }
 
     /// Whether it went well.
     fn commit(&mut self, urgency: Urgency) -> bool {
-        let wanted = |(_, urgent): &&(String, bool)| urgency == Urgency::Data || *urgent;
-        let trying: Vec<_> = self.waiting.iter().filter(wanted).map(|(value, _)| value.clone()).collect();
-        match self.writer.commit(urgency) {
-            Ok(committed) => {
-                self.waiting.retain(|(value, _)| !trying.contains(value));
-                assert_eq!(committed.position, self.writer.position());
-                self.stood(&[trying]);
-                true
+        let result = self.writer.commit(urgency).map(|_| ());
+        self.committed(urgency, result)
+    }
+
+    /// What is urgent may have gone ahead, when there was no room at first.
+    fn committed(&mut self, urgency: Urgency, result: Result<(), Error>) -> bool {
+        let values = |wanted: &dyn Fn(bool) -> bool| {
+            let of = |(value, urgent): &(String, bool)| wanted(*urgent).then(|| value.clone());
+            self.waiting.iter().filter_map(of).collect::<Vec<_>>()
+        };
+        let urgent = values(&|urgent| urgent);
+        let trying = values(&|urgent| urgent || urgency == Urgency::Data);
+        let ahead = if urgency == Urgency::Data {
+            [&urgent[..], &values(&|urgent| !urgent)].concat()
+        } else {
+            Vec::new()
+        };
+        let known = self.stands.len();
+        let error = match result {
+            Ok(()) => {
+                self.stood(&[trying, ahead]);
+                None
+            }
+            Err(error @ Error::Full { .. }) => {
+                self.stood(&[Vec::new(), urgent.clone()]);
+                self.tried.extend([urgent, ahead].map(|values| (self.writer.position(), values)));
+                Some(error)
             }
             Err(error) => {
+                self.tried.extend([urgent, ahead].map(|values| (self.writer.position(), values)));
                 self.failed(&error, trying);
-                false
+                return false;
             }
-        }
+        };
+        let stood: BTreeSet<_> = self.stands[known..].iter().map(|s| s.value.clone()).collect();
+        self.waiting.retain(|(value, _)| !stood.contains(value));
+        let Some(error) = error else { return true };
+        self.failed(&error, self.waiting.iter().map(|(value, _)| value.clone()).collect());
+        false
     }
 
     fn failed(&mut self, error: &Error, tried: Vec<String>) {
@@ -253,23 +287,20 @@ impl Life {
     }
 
     fn open_stream(&mut self) {
-        let trying: Vec<_> = self.waiting.iter().map(|(value, _)| value.clone()).collect();
         self.streams += 1;
         let (stream, before) = (StreamId([self.streams; 16]), self.writer.stream());
         match self.writer.open_stream(stream, NOW) {
             Ok(_) => {
-                self.waiting.clear();
-                self.stood(&[trying]);
+                self.committed(Urgency::Data, Ok(()));
                 assert_eq!(self.writer.stream(), stream);
             }
             Err(error) => {
                 assert_eq!(self.writer.stream(), before);
                 if self.writer.waiting_bytes() == 0 {
-                    self.waiting.clear();
-                    self.stood(&[trying]);
+                    self.committed(Urgency::Data, Ok(()));
                     self.failed(&error, Vec::new());
                 } else {
-                    self.failed(&error, trying);
+                    self.committed(Urgency::Data, Err(error));
                 }
             }
         }
@@ -308,6 +339,16 @@ impl Life {
         }
     }
 
+    /// Whatever stood and is not proven is known, by what a redelivery is recognised by.
+    fn recognised(&self, recovered: &Recovered) {
+        let known: BTreeSet<_> = recovered.messages.iter().map(|m| (m.session, m.packet, m.digest)).collect();
+        for s in self.stands.iter().filter(|s| s.position >= recovered.controls.proven) {
+            if let Some(&packet) = self.packets.get(&s.value) {
+                assert!(known.contains(&(7, packet, packet.into())), "would come twice: {s:?}");
+            }
+        }
+    }
+
     /// The process ends, and, with `random`, the machine too; then both start.
     fn crash(&mut self, random: Option<u64>) {
         match random {
@@ -322,6 +363,7 @@ impl Life {
             self.segments = Segments::open_on(&self.folder.0, Disk::with(self.faults.clone())).unwrap();
             let recovered = recover(&self.segments).unwrap();
             assert_eq!(recovered.damage, [], "a crash damages nothing");
+            self.recognised(&recovered);
             let numbers = recovered.numbers.clone().unwrap();
             match Writer::open(self.segments.clone(), self.config, opening(self.streams), recovered) {
                 Ok(writer) => {

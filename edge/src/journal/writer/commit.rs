@@ -45,6 +45,15 @@ pub(crate) struct Committed {
 impl Writer {
     /// Writes what waits and fsyncs it; then removes the segments that nobody needs any more.
     pub(crate) fn commit(&mut self, urgency: Urgency) -> Result<Committed, Error> {
+        loop {
+            match self.try_commit(urgency) {
+                Err(Error::Full { .. }) if urgency == Urgency::Data && self.carry()? => {}
+                done => return done,
+            }
+        }
+    }
+
+    fn try_commit(&mut self, urgency: Urgency) -> Result<Committed, Error> {
         if urgency == Urgency::Control && self.waiting.urgent < self.waiting.frames {
             self.commit_urgent()?;
         } else if self.waiting.frames > 0 {
@@ -74,7 +83,7 @@ impl Writer {
     }
 
     /// Writes the urgent frames alone, ahead of the data.
-    fn commit_urgent(&mut self) -> Result<(), Error> {
+    pub(super) fn commit_urgent(&mut self) -> Result<(), Error> {
         if self.waiting.urgent == 0 {
             return Ok(());
         }
@@ -156,10 +165,10 @@ impl Writer {
     fn take_controls(&mut self) {
         for noted in &self.waiting.noted {
             for record in format::frames(&self.waiting.batch[noted.bytes.clone()]).flat_map(|f| f.records()) {
-                if let Record::GivenUp { from, to } = record {
-                    self.segments.give_up(from, to);
-                } else {
-                    self.controls.take(record);
+                match record {
+                    Record::GivenUp { from, to } => self.segments.give_up(from, to),
+                    Record::Seen(seen) => self.carried = self.carried.max(seen.below),
+                    control => self.controls.take(control),
                 }
             }
         }
@@ -328,7 +337,8 @@ impl Writer {
 
     /// Removes the segments that nobody needs any more; whether any went. A segment goes when all of it is
     /// acknowledged by Kafka (as a durable cursor says), the windows do not need it, and nothing in it is needed to
-    /// recognise redeliveries: because it is proven, or because as many came since as are remembered. `pressed`: the
+    /// recognise redeliveries: because it is proven, because as many came since as are remembered, or because a newer
+    /// one tells ([`super::carry`]). `pressed`: the
     /// oldest goes even if it is to be kept for a replay.
     pub(super) fn reclaim(&mut self, pressed: bool) -> bool {
         let (mut any, mut open) = (false, true);
@@ -341,7 +351,7 @@ impl Writer {
             }
             let later: usize =
                 self.messages_by_segment.iter().filter(|(b, _)| *b > base).map(|(_, n)| n).sum();
-            let sent_again = end > self.controls.proven && later < MESSAGES_MAX;
+            let sent_again = end > self.controls.proven.max(self.carried) && later < MESSAGES_MAX;
             open &= !sent_again && acknowledged - end >= retain;
             if !open && self.segments.given_up(base).is_none() {
                 continue;

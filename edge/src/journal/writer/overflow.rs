@@ -108,7 +108,13 @@ impl Writer {
         let bump = self.bump.get_or_insert_with(|| Bump { position: 0, prefixes: Vec::new() });
         bump.position = to;
         merge(&mut bump.prefixes, &prefixes);
-        let records = [Record::GivenUp { from, to }, Record::Cursor(self.cursor.clone())];
+        let keys = self.seen(from)?;
+        let records = [
+            // Older segments may be there which nothing was given up of.
+            Record::Seen(self.seen_below(0, &keys)),
+            Record::GivenUp { from, to },
+            Record::Cursor(self.cursor.clone()),
+        ];
         self.urgent(records.into_iter(), now);
         self.commit(Urgency::Control)?;
         Ok(())
