@@ -26,14 +26,16 @@ use crate::journal::reader::{Step, Why};
 const BACKLOG_IN_FLIGHT_MAX: usize = 2_000;
 /// How long the producer's queue may stay full before the connection is made anew.
 const QUEUE_FULL: Duration = Duration::from_secs(60);
+/// Most bytes handed over at once: they fit into one request, also when all are for one partition.
+const BURST_BYTES_MAX: usize = 900_000;
 /// What a record costs beside its key and value.
 const OVERHEAD_BYTES: usize = 100;
 
 /// What came of reading on.
 #[derive(PartialEq, Eq)]
 enum Read {
-    /// Something was read.
-    Some,
+    /// Something was read, and this many bytes of it sent.
+    Some(usize),
     /// Nothing more is durable.
     End,
     /// What comes next must wait.
@@ -41,7 +43,9 @@ enum Read {
 }
 
 impl Forwarder {
-    /// Sends batches until enough is in flight or all that is durable was sent; whether it sent any.
+    /// Once nothing is in flight, sends batches until enough is, or all that is durable was sent; whether it sent any.
+    /// librdkafka has one request in flight for each partition and spins for as long as more is ready for it: so all of a
+    /// burst must be there before the first of it goes.
     pub(super) fn fill(
         &mut self,
         producer: &Producer,
@@ -50,14 +54,25 @@ impl Forwarder {
     ) -> Result<bool, Trouble> {
         let durable = self.wiring.durable.load(Ordering::Acquire);
         let most = self.config.in_flight_records_max;
-        let mut left = most.saturating_sub(ranges.in_flight());
+        let mut left = if ranges.in_flight() == 0 { most } else { 0 };
+        let linger = Duration::from_millis(self.config.linger_ms);
+        let time = Deadline::after(linger.div_f64(2.0).max(Duration::from_millis(1)));
+        let mut bytes = 0;
         let mut any = false;
         for range in ranges.newest_first() {
             let share = if range.is_backlog() { most.min(BACKLOG_IN_FLIGHT_MAX) } else { most };
-            while left > 0 && range.progress.in_flight() < share && self.bandwidth.open(clock::instant()) {
+            while left > 0
+                && bytes < BURST_BYTES_MAX
+                && !time.passed()
+                && range.progress.in_flight() < share
+                && self.bandwidth.open(clock::instant())
+            {
                 let before = range.progress.in_flight();
                 match self.read(producer, range, durable, stop)? {
-                    Read::Some => any = true,
+                    Read::Some(sent) => {
+                        bytes += sent;
+                        any = true;
+                    }
                     Read::End | Read::Wait => break,
                 }
                 left = left.saturating_sub(range.progress.in_flight() - before);
@@ -85,7 +100,7 @@ impl Forwarder {
             }
             Some(Step::Skipped { to, why, .. }) => {
                 progress.skipped(to, why == Why::GivenUp);
-                return Ok(Read::Some);
+                return Ok(Read::Some(0));
             }
             Some(Step::Batch(batch)) => batch,
         };
@@ -95,6 +110,7 @@ impl Forwarder {
             return Ok(Read::Wait);
         }
         progress.batch(batch.end(), batch.stream);
+        let mut bytes = 0;
         let mut frames: Vec<_> = batch.frames().collect();
         if faults::is_broken("bad.reorder_backlog") {
             frames.reverse();
@@ -112,6 +128,7 @@ impl Forwarder {
                         let value = self.mended(&batch, &frame, value);
                         let record =
                             Outgoing { stream: batch.stream, place, closing, backlog, key, value: &value };
+                        bytes += key.len() + value.len() + OVERHEAD_BYTES;
                         self.hand_over(producer, ticket_of(*slot, ticket), &record, stop)?;
                         faults::kill_at("edge.e6");
                         if faults::is_broken("bad.lose_cursor_gap") {
@@ -123,7 +140,7 @@ impl Forwarder {
                 }
             }
         }
-        Ok(Read::Some)
+        Ok(Read::Some(bytes))
     }
 
     /// Waits while the producer's queue is full.
