@@ -44,16 +44,14 @@ pub(crate) enum Note {
     },
     /// The journal does not hold these numbers any more, and nobody gave them up.
     Missing(Vec<Missing>),
-    /// Kafka refuses this reading for good.
+    /// Kafka refuses this record for good.
     Refused {
         /// Whose number it had.
         stream: StreamId,
         /// Where it was to go.
         place: Place,
-        /// Its key.
-        device: Vec<u8>,
-        /// Its value.
-        value: Vec<u8>,
+        /// If it is a reading: device and value.
+        reading: Option<(Vec<u8>, Vec<u8>)>,
         /// What Kafka said.
         why: String,
         /// When it was given up.

@@ -45,6 +45,8 @@ pub(crate) use settings::KafkaConfig;
 
 /// Without an acknowledgement for this long, while records wait for one, Kafka counts as away.
 const SILENCE: Duration = Duration::from_secs(5);
+/// After so much silence a new producer tries, whatever this one believes of its brokers.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// How long a stop waits for what is in flight.
 const DRAIN: Duration = Duration::from_secs(3);
 /// Between two looks at librdkafka's reports while records are in flight. (Its own poll counts in whole milliseconds and
@@ -165,6 +167,7 @@ impl Forwarder {
         self.heard = clock::instant();
         self.check_topics(&producer)?;
         self.wiring.ready.good(&self.wiring.who);
+        tracing::info!(lane = self.wiring.who, "kafka: connected");
         self.split()?;
         let mut ranges = Ranges::new(&self.wiring.segments, &self.bounds, &self.prefixes);
         let mut cursor_due = clock::instant() + self.config.cursor;
@@ -238,6 +241,7 @@ impl Forwarder {
             match delivery.result {
                 Ok(()) => {
                     if self.heard.elapsed() >= SILENCE {
+                        tracing::info!(lane = self.wiring.who, "kafka: acknowledges again");
                         self.wiring.ready.good(&self.wiring.who);
                     }
                     self.heard = clock::instant();
@@ -271,7 +275,7 @@ impl Forwarder {
             let seconds = self.heard.elapsed().as_secs();
             let records = ranges.in_flight();
             let why = format!("no acknowledgement for {seconds} s, {records} records wait");
-            if producer.brokers_are_down() {
+            if producer.brokers_are_down() || self.heard.elapsed() >= SILENCE_MAX {
                 return Err(Trouble::retry(why));
             }
             self.wiring.ready.bad(&self.wiring.who, why);
@@ -307,3 +311,6 @@ impl Forwarder {
         self.wiring.events.send(event).map_err(|_| Trouble::retry("the ingest stage has ended"))
     }
 }
+
+#[cfg(test)]
+mod tests;

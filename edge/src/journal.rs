@@ -34,6 +34,9 @@ pub(crate) use writer::{Writer, WriterConfig};
 
 use std::path::{Path, PathBuf};
 
+/// Kept on disk so that a full one can be left again.
+pub(crate) const RESERVE_BYTES: u64 = 1 << 20;
+
 /// Why the journal cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {

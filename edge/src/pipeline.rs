@@ -30,7 +30,7 @@ use crate::ingest::lane::{self, Lane};
 use crate::ingest::{self, Ingest, Time};
 use crate::journal::format::{Sent, boot_of};
 use crate::journal::writer::Opening;
-use crate::journal::{Recovered, Redelivery, Segments, Writer, WriterConfig, recover};
+use crate::journal::{RESERVE_BYTES, Recovered, Redelivery, Segments, Writer, WriterConfig, recover};
 use crate::sources::{file, mqtt};
 use crate::windows::{self, Windows, rules};
 
@@ -40,8 +40,6 @@ const EVENTS_MAX: usize = 4_096;
 const COMMIT_MAX: Duration = Duration::from_secs(60);
 /// Most bytes of files on their way to the journal: little, so that MQTT does not queue behind them.
 const FILES_BYTES_MAX: usize = 1 << 20;
-/// Kept on disk so that a full one can be left again.
-const RESERVE_BYTES: u64 = 1 << 20;
 /// How long a stop may take.
 const STOP: Duration = Duration::from_secs(10);
 

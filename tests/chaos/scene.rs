@@ -180,12 +180,28 @@ impl<'a> Scene<'a> {
 
     /// Publishes a canary into each partition and waits until all are in Kafka: how many seconds that took.
     pub(crate) fn canary(&mut self) -> anyhow::Result<f64> {
+        self.canaries(CANARY)
+    }
+
+    /// The same where an edge gives up what it cannot send soon, canaries too: new ones until some come through.
+    pub(crate) fn new_canaries(&mut self) -> anyhow::Result<f64> {
+        self.canaries(LOOK)
+    }
+
+    /// New ones follow after `patience`.
+    fn canaries(&mut self, patience: Duration) -> anyhow::Result<f64> {
         let begun = clock::instant();
-        let canaries = self.run.next_canaries();
-        load::publish(&self.lab.mqtt(), &self.run, &canaries)?;
         let deadline = Deadline::after(CANARY);
+        let mut sets: Vec<Vec<u64>> = Vec::new();
+        let mut next = Deadline::after(Duration::ZERO);
         loop {
-            let there = |state: &State| canaries.iter().all(|n| state.readings.contains(n));
+            if next.passed() {
+                let canaries = self.run.next_canaries();
+                load::publish(&self.lab.mqtt(), &self.run, &canaries)?;
+                sets.push(canaries);
+                next = Deadline::after(patience);
+            }
+            let there = |state: &State| sets.iter().any(|set| set.iter().all(|n| state.readings.contains(n)));
             if self.tape()?.wait(LOOK, LOOK, there) {
                 return Ok(begun.elapsed().as_secs_f64());
             }

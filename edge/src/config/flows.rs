@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use weir_shared::config::Section;
 
 use crate::flow::{Flow, Forward, Policy};
+use crate::journal::RESERVE_BYTES;
 
 /// Every key of a `[[flow]]` with its default.
 pub(super) const REFERENCE: &str = r#"
@@ -25,20 +26,20 @@ const FORWARD: [(&str, Forward); 3] =
     [("both", Forward::Both), ("readings", Forward::Readings), ("windows", Forward::Windows)];
 const BUDGET_MAX: u64 = 1 << 50;
 
-pub(super) fn read(root: &Section<'_>, journal: &Section<'_>) -> Vec<Flow> {
+pub(super) fn read(root: &Section<'_>, journal: &Section<'_>, segment_bytes: u64) -> Vec<Flow> {
     let dir = PathBuf::from(journal.required("dir", "the folder of the journal"));
-    let mut flows = root.each("flow", REFERENCE, |s| named(s, &dir));
+    let mut flows = root.each("flow", REFERENCE, |s| named(s, &dir, segment_bytes));
     let mut names: Vec<&str> = flows.iter().map(|flow| &*flow.name).collect();
     names.sort_unstable();
     if names.windows(2).any(|pair| pair[0] == pair[1]) {
         root.problem("flow", "two flows have the same name");
     }
     let name = Flow::DEFAULT.to_owned();
-    flows.push(flow(journal, name, vec!["#".to_owned()], dir));
+    flows.push(flow(journal, name, vec!["#".to_owned()], dir, segment_bytes));
     flows
 }
 
-fn named(s: &Section<'_>, dir: &Path) -> Flow {
+fn named(s: &Section<'_>, dir: &Path, segment_bytes: u64) -> Flow {
     let name = s.required("name", "the name of the flow, which is also that of its folder");
     let fit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     if name.len() > 64 || !name.chars().all(fit) || name == Flow::DEFAULT || name == "set-aside" {
@@ -49,10 +50,10 @@ fn named(s: &Section<'_>, dir: &Path) -> Flow {
         s.problem("topics", "must be at least one valid topic filter, for example [\"sensors/vibration/#\"]");
     }
     let dir = dir.join("flows").join(&name);
-    flow(s, name, topics, dir)
+    flow(s, name, topics, dir, segment_bytes)
 }
 
-fn flow(s: &Section<'_>, name: String, topics: Vec<String>, dir: PathBuf) -> Flow {
+fn flow(s: &Section<'_>, name: String, topics: Vec<String>, dir: PathBuf, segment_bytes: u64) -> Flow {
     let roll_up = super::duration_ms(s, "roll_up", 1000..=86_400_000);
     let policy = match s.choice("policy", &["block", "drop_oldest", "roll_up"]) {
         0 => Policy::Block,
@@ -60,8 +61,10 @@ fn flow(s: &Section<'_>, name: String, topics: Vec<String>, dir: PathBuf) -> Flo
         _ => Policy::RollUp(roll_up),
     };
     let budget_bytes = s.integer("budget_bytes", 0..=BUDGET_MAX);
-    if budget_bytes > 0 && budget_bytes < 1 << 20 {
-        s.problem("budget_bytes", "0 (no limit) or at least 1048576");
+    let least = 2 * (RESERVE_BYTES + segment_bytes);
+    if budget_bytes > 0 && budget_bytes < least {
+        let why = format!("0 (no limit) or at least {least}: two segments, and twice the reserve of 1 MiB");
+        s.problem("budget_bytes", &why);
     }
     Flow {
         name,

@@ -126,7 +126,7 @@ impl Producer {
     }
 
     /// Hands a record over; `false` when the queue is full.
-    pub(super) fn send(&self, ticket: usize, record: &Outgoing<'_>) -> Result<bool, Trouble> {
+    pub(super) fn send(&self, ticket: usize, record: &Outgoing<'_>) -> Result<bool, KafkaError> {
         let Outgoing { stream, place, closing, backlog, key, value } = *record;
         let (stream, mut number) = (stream.to_hex(), itoa::Buffer::new());
         let number = number.format(place.number).as_bytes();
@@ -148,7 +148,7 @@ impl Producer {
         match self.client.send(record) {
             Ok(()) => Ok(true),
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => Ok(false),
-            Err((error, _)) => Err(Trouble::retry(format!("kafka does not take records: {error}"))),
+            Err((error, _)) => Err(error),
         }
     }
 

@@ -29,8 +29,14 @@ pub(super) struct Progress {
     tickets_done: usize,
     in_flight: usize,
     lines: HashMap<Line, Numbers>,
-    /// The first number of a line that was not seen yet.
+    /// Whether no other range lies before it.
+    oldest: bool,
+    /// The first number of a line that was not seen yet; `None` where all before was sent, or announced.
     first: Option<u64>,
+    /// The same for streams before the last one.
+    first_before: Option<u64>,
+    /// The stream of the last batch, since the last step over what was announced.
+    last: Option<StreamId>,
     missing: Vec<Missing>,
     /// Streams that were read.
     seen: HashSet<StreamId>,
@@ -63,8 +69,8 @@ struct Ticket {
 }
 
 impl Progress {
-    /// Goes on from a cursor.
-    pub(super) fn new(cursor: &Cursor) -> Self {
+    /// Goes on from a cursor; below its position, everything was sent or told. `oldest`: no other range lies before it.
+    pub(super) fn new(cursor: &Cursor, oldest: bool) -> Self {
         let line = |a: &Acknowledged| {
             let numbers = Numbers { acknowledged: a.next.number, next: Some(a.next.number) };
             ((a.stream, a.next.kind, a.next.partition), numbers)
@@ -77,7 +83,10 @@ impl Progress {
             tickets_done: 0,
             in_flight: 0,
             lines: cursor.prefixes.iter().map(line).collect(),
-            first: Some(0),
+            oldest,
+            first: (cursor.position == 0).then_some(0),
+            first_before: None,
+            last: None,
             missing: Vec::new(),
             seen: HashSet::new(),
             caught_up: false,
@@ -90,8 +99,16 @@ impl Progress {
         self.in_flight
     }
 
-    /// The records that follow are of this batch.
-    pub(super) fn batch(&mut self, end: u64, stream: StreamId) {
+    /// The records that follow are of this batch, which may open its stream.
+    pub(super) fn batch(&mut self, end: u64, stream: StreamId, opens: bool) {
+        if opens || self.last.is_some_and(|last| last != stream) {
+            self.first_before = self.first.replace(0);
+        }
+        self.last = Some(stream);
+        self.step(end, stream);
+    }
+
+    fn step(&mut self, end: u64, stream: StreamId) {
         if self.batches.back().is_none_or(|last| last.stream != stream) {
             self.seen.insert(stream);
         }
@@ -106,16 +123,22 @@ impl Progress {
     /// The journal has nothing up to `end`; `announced` when somebody has told which numbers it held.
     pub(super) fn skipped(&mut self, end: u64, announced: bool) {
         let stream = self.batches.back().map_or(StreamId([0; 16]), |batch| batch.stream);
-        self.batch(end, stream);
+        self.step(end, stream);
         self.news = true;
         if announced {
             self.lines.values_mut().for_each(|numbers| numbers.next = None);
-            self.first = None;
+            (self.first, self.first_before, self.last) = (None, None, None);
+        } else if self.last.is_none() {
+            self.first = Some(0);
         }
     }
 
-    /// A segment says how far a stream was numbered when it began: numbers that were not read are missing.
+    /// A segment says how far a stream was numbered when it began: numbers that were not read are missing, unless
+    /// another range reads them.
     pub(super) fn numbered(&mut self, stream: StreamId, next: &[Place]) {
+        if !self.oldest && !self.seen.contains(&stream) {
+            return;
+        }
         for place in next {
             self.expect(stream, *place);
         }
@@ -140,16 +163,15 @@ impl Progress {
     /// The line of a record, whose number (or a later one) was to come next.
     fn expect(&mut self, stream: StreamId, place: Place) -> &mut Numbers {
         let Place { kind, partition, number } = place;
-        let numbers = self
-            .lines
-            .entry((stream, kind, partition))
-            .or_insert(Numbers { acknowledged: 0, next: self.first });
+        let first = if self.last == Some(stream) { self.first } else { self.first_before };
+        let numbers =
+            self.lines.entry((stream, kind, partition)).or_insert(Numbers { acknowledged: 0, next: first });
         let next = numbers.next.unwrap_or(number).max(numbers.acknowledged);
         if next < number {
             let first = Place { number: next, ..place };
             self.missing.push(Missing { stream, first, count: number - next });
-            numbers.next = Some(number);
         }
+        numbers.next = Some(number.max(next));
         numbers
     }
 
@@ -253,11 +275,11 @@ mod tests {
     #[test]
     fn the_position_waits_for_the_oldest_and_prefixes_do_not() {
         let (a, b) = (StreamId([1; 16]), StreamId([2; 16]));
-        let mut p = Progress::new(&Cursor::default());
-        p.batch(10, a);
+        let mut p = Progress::new(&Cursor::default(), true);
+        p.batch(10, a, false);
         let first = p.sending(place(0, 0), false).unwrap();
         let second = p.sending(place(1, 0), false).unwrap();
-        p.batch(20, b);
+        p.batch(20, b, false);
         let third = p.sending(place(0, 0), false).unwrap();
         assert_eq!(p.acknowledged(second), Some((a, place(1, 0))));
         assert_eq!(p.acknowledged(third), Some((b, place(0, 0))));
@@ -265,8 +287,8 @@ mod tests {
         let (cursor, _) = p.cursor();
         assert_eq!((cursor.position, cursor.prefixes.len(), p.in_flight()), (0, 2, 1));
 
-        let mut again = Progress::new(&cursor);
-        again.batch(10, a);
+        let mut again = Progress::new(&cursor, true);
+        again.batch(10, a, false);
         assert!(again.sending(place(0, 0), false).is_some());
         assert!(again.sending(place(1, 0), false).is_none(), "acknowledged before the restart");
 
@@ -275,8 +297,8 @@ mod tests {
         assert_eq!(cursor.position, 20);
         assert_eq!(cursor.prefixes, vec![Acknowledged { stream: b, next: place(0, 1) }]);
 
-        let mut after_a_restart = Progress::new(&cursor);
-        after_a_restart.batch(30, StreamId([3; 16]));
+        let mut after_a_restart = Progress::new(&cursor, true);
+        after_a_restart.batch(30, StreamId([3; 16]), false);
         after_a_restart.caught_up();
         assert_eq!(
             after_a_restart.cursor(),
@@ -291,11 +313,11 @@ mod tests {
         let missing = |p: &mut Progress| -> Vec<_> {
             p.take_missing().iter().map(|m| (m.first.partition, m.first.number, m.count)).collect()
         };
-        let mut p = Progress::new(&Cursor::default());
-        p.batch(10, a);
+        let mut p = Progress::new(&Cursor::default(), true);
+        p.batch(10, a, false);
         p.sending(place(0, 0), false).unwrap();
         p.skipped(20, false);
-        p.batch(30, a);
+        p.batch(30, a, false);
         p.sending(place(0, 4), false).unwrap();
         p.sending(place(1, 2), false).unwrap();
         assert_eq!(missing(&mut p), [(0, 1, 3), (1, 0, 2)]);
@@ -303,7 +325,7 @@ mod tests {
         assert_eq!(missing(&mut p), [(1, 3, 6)], "lost at the end of a segment");
         p.sending(place(1, 9), false).unwrap();
         p.skipped(50, true);
-        p.batch(60, a);
+        p.batch(60, a, false);
         p.sending(place(0, 70), false).unwrap();
         p.sending(place(0, 72), false).unwrap();
         assert_eq!(missing(&mut p), [(0, 71, 1)], "given up by policy was announced there");
@@ -317,11 +339,11 @@ mod tests {
             stops in prop::collection::vec(0usize..12, 3),
         ) {
             let stream = StreamId([1; 16]);
-            let mut p = Progress::new(&Cursor::default());
+            let mut p = Progress::new(&Cursor::default(), true);
             let mut next = [0u64; 3];
             let mut sent: [Vec<(usize, u64, Place)>; 3] = Default::default();
             for (i, partitions) in batches.iter().enumerate() {
-                p.batch(i as u64 + 1, stream);
+                p.batch(i as u64 + 1, stream, false);
                 for &partition in partitions {
                     let place = place(partition, next[partition as usize]);
                     next[partition as usize] += 1;
@@ -337,12 +359,12 @@ mod tests {
             let (cursor, _) = p.cursor();
             let oldest = open.iter().map(|(batch, _)| *batch).min().unwrap_or(batches.len() as u64);
             prop_assert_eq!(cursor.position, oldest);
-            let mut again = Progress::new(&cursor);
+            let mut again = Progress::new(&cursor, true);
             let mut resent = Vec::new();
             let mut next = [0u64; 3];
             for (i, partitions) in batches.iter().enumerate() {
                 let read = i as u64 >= cursor.position;
-                if read { again.batch(i as u64 + 1, stream); }
+                if read { again.batch(i as u64 + 1, stream, false); }
                 for &partition in partitions {
                     let place = place(partition, next[partition as usize]);
                     next[partition as usize] += 1;

@@ -64,7 +64,7 @@ impl Ranges {
         let range = |(slot, bounds): (usize, &Bounds)| {
             let cursor = Cursor { position: bounds.position, prefixes: prefixes.to_vec() };
             let reader = Reader::new(segments.clone(), bounds.position);
-            Range { slot, bounds: *bounds, reader, progress: Progress::new(&cursor) }
+            Range { slot, bounds: *bounds, reader, progress: Progress::new(&cursor, slot == 0) }
         };
         Self { list: bounds.iter().enumerate().map(range).collect(), finished: Vec::new() }
     }

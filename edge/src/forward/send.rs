@@ -19,6 +19,7 @@ use super::{Forwarder, refusals};
 use crate::clocks;
 use crate::events::Note;
 use crate::faults;
+use crate::journal::controls::opens_stream;
 use crate::journal::format::{Batch, Frame, Place, Record, Sent};
 use crate::journal::reader::{Step, Why};
 
@@ -109,7 +110,7 @@ impl Forwarder {
             reader.seek(position);
             return Ok(Read::Wait);
         }
-        progress.batch(batch.end(), batch.stream);
+        progress.batch(batch.end(), batch.stream, opens_stream(&batch));
         let mut bytes = 0;
         let mut frames: Vec<_> = batch.frames().collect();
         if faults::is_broken("bad.reorder_backlog") {
@@ -120,8 +121,13 @@ impl Forwarder {
                 match record {
                     Record::Sent { place, closing, key, value } => {
                         let Some(ticket) = progress.sending(place, closing) else { continue };
-                        if place.kind == Sent::Reading && self.is_refused(batch.stream, place) {
-                            self.give_up(batch.stream, place, key, value)?;
+                        if self.is_refused(batch.stream, place) {
+                            let reading = place.kind == Sent::Reading && !closing;
+                            self.give_up(
+                                batch.stream,
+                                place,
+                                reading.then(|| (key.to_vec(), value.to_vec())),
+                            )?;
                             progress.acknowledged(ticket);
                             continue;
                         }
@@ -152,7 +158,7 @@ impl Forwarder {
         stop: &Stop,
     ) -> Result<(), Trouble> {
         let deadline = Deadline::after(QUEUE_FULL);
-        while !producer.send(ticket, record)? {
+        while !self.send(producer, ticket, record)? {
             if stop.is_stopped() || deadline.passed() {
                 return Err(Trouble::retry("the queue to kafka stayed full"));
             }
@@ -161,6 +167,14 @@ impl Forwarder {
         }
         self.bandwidth.sent(record.key.len() + record.value.len() + OVERHEAD_BYTES);
         Ok(())
+    }
+
+    /// `false` when the queue is full.
+    fn send(&mut self, producer: &Producer, ticket: usize, record: &Outgoing<'_>) -> Result<bool, Trouble> {
+        producer.send(ticket, record).map_err(|error| {
+            self.refusals.note(record.stream, record.place, &error);
+            Trouble::retry(format!("kafka does not take a record: {error}"))
+        })
     }
 
     fn mended<'v>(&self, batch: &Batch<'_>, frame: &Frame<'_>, value: &'v [u8]) -> Cow<'v, [u8]> {
@@ -174,11 +188,16 @@ impl Forwarder {
     }
 
     /// The dead letter is journaled before any cursor that counts the reading as done, as notes are in order.
-    fn give_up(&mut self, stream: StreamId, place: Place, key: &[u8], value: &[u8]) -> Result<(), Trouble> {
-        tracing::error!(device = %String::from_utf8_lossy(key), "kafka refused a reading three times");
-        let (device, value) = (key.to_vec(), value.to_vec());
+    fn give_up(
+        &mut self,
+        stream: StreamId,
+        place: Place,
+        reading: Option<(Vec<u8>, Vec<u8>)>,
+    ) -> Result<(), Trouble> {
+        let key = reading.as_ref().map_or("", |(key, _)| std::str::from_utf8(key).unwrap_or_default());
+        tracing::error!(topic = place.kind.topic(), key, "kafka refused a record three times");
         let why = self.refusals.why().to_owned();
         self.refusals.clear();
-        self.note(Note::Refused { stream, place, device, value, why, now: clock::now() })
+        self.note(Note::Refused { stream, place, reading, why, now: clock::now() })
     }
 }

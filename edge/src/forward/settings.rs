@@ -26,8 +26,8 @@ pub(crate) const PINNED: [&str; 16] = [
     "compression.codec",
     "compression.type",
 ];
-/// Bytes that librdkafka may hold: an edge has little memory.
-const QUEUE_KBYTES: &str = "8192";
+/// KiB that librdkafka may hold: an edge has little memory. It takes no record that is larger than that.
+const QUEUE_KBYTES: usize = 8192;
 
 /// Where and how to send.
 #[derive(Clone, Debug)]
@@ -69,7 +69,7 @@ impl KafkaConfig {
             .set("message.max.bytes", (self.record_bytes_max + 4096).to_string())
             .set("linger.ms", self.linger_ms.to_string())
             .set("compression.codec", self.compression)
-            .set("queue.buffering.max.kbytes", QUEUE_KBYTES)
+            .set("queue.buffering.max.kbytes", QUEUE_KBYTES.max(self.record_bytes_max / 512).to_string())
             .set("socket.keepalive.enable", "true")
             .set("reconnect.backoff.max.ms", "5000");
         for (name, value) in &self.options {

@@ -42,8 +42,11 @@ pub(crate) struct Lane {
     pub wiring: Wiring,
     pub(super) unproven: Unproven,
     results: u64,
-    /// A cursor waits for the next commit.
+    /// A cursor waits for the next commit; a tick does.
     cursor: bool,
+    tick: bool,
+    /// Notes that came before the partition counts were known, which their records need.
+    early: Vec<Note>,
 }
 
 impl Lane {
@@ -51,7 +54,7 @@ impl Lane {
     pub(crate) fn new(edge: String, flow: Flow, writer: Writer, wiring: Wiring) -> Self {
         let unproven = Unproven::new(writer.position());
         let results = writer.controls().results;
-        Self { edge, flow, writer, wiring, unproven, results, cursor: false }
+        Self { edge, flow, writer, wiring, unproven, results, cursor: false, tick: false, early: Vec::new() }
     }
 
     /// Bytes on disk of the windows' state.
@@ -108,6 +111,13 @@ impl Lane {
         now: Now,
         measures: &Measures,
     ) -> Result<(), Error> {
+        if !self.is_open() && !matches!(note, Note::Topics(_)) {
+            self.early.push(note);
+            return Ok(());
+        }
+        for note in std::mem::take(&mut self.early) {
+            self.note(note, decoder, now, measures)?;
+        }
         match note {
             Note::Topics(topics) => self.writer.topics(topics, now),
             Note::Cursor { cursor, done } => {
@@ -123,21 +133,27 @@ impl Lane {
                 self.cursor = true;
             }
             Note::Missing(missing) => self.missing(&missing, now, measures)?,
-            Note::Refused { stream, place, device, value, why, now } => {
-                let device = String::from_utf8_lossy(&device);
-                let rejection = decoder.refused_by_kafka(&device, &value, &why, now);
-                measures.rejected(rejection.reason);
-                measures.journaled(Sent::Rejection);
-                let record =
-                    sent(&mut self.writer, Sent::Rejection, rejection.key.as_bytes(), &rejection.value)?;
-                self.own_frame(vec![record], now);
+            Note::Refused { stream, place, reading, why, now } => {
+                if let Some((device, value)) = reading {
+                    let device = String::from_utf8_lossy(&device);
+                    let rejection = decoder.refused_by_kafka(&device, &value, &why, now);
+                    measures.rejected(rejection.reason);
+                    measures.journaled(Sent::Rejection);
+                    let record =
+                        sent(&mut self.writer, Sent::Rejection, rejection.key.as_bytes(), &rejection.value)?;
+                    self.own_frame(vec![record], now);
+                }
                 let range = one(stream, place);
                 self.gaps(Why::Refused, &[range], now, measures)?;
             }
             Note::OpenStream(answer) => {
-                let position = self.writer.open_stream(random_stream()?, now)?;
-                if answer.send(position).is_err() {
-                    tracing::debug!("the forwarder has ended before its stream was open");
+                match self.writer.open_stream(random_stream()?, now) {
+                    Ok(position) if answer.send(position).is_err() => {
+                        tracing::debug!("the forwarder has ended before its stream was open");
+                    }
+                    // The forwarder asks again.
+                    Ok(_) | Err(journal::Error::Full { .. }) => {}
+                    Err(error) => return Err(error.into()),
                 }
             }
             Note::Results { outputs, position } => {
@@ -149,7 +165,12 @@ impl Lane {
                 self.writer.results(records.into_iter(), position, now);
                 self.results = position;
             }
-            Note::Tick => self.writer.tick(now),
+            Note::Tick => {
+                // One that waits for room says as much as many.
+                if !std::mem::replace(&mut self.tick, true) {
+                    self.writer.tick(now);
+                }
+            }
             Note::StateLost { from, to } => {
                 tracing::error!(
                     from,
@@ -175,6 +196,7 @@ impl Lane {
         if std::mem::take(&mut self.cursor) {
             faults::kill_at("edge.e8");
         }
+        self.tick &= waits;
         if let Some(receipt) = last_receipt
             && !waits
         {
@@ -192,17 +214,28 @@ impl Lane {
 
     /// Makes room by policy; false when the policy is to block, or nothing can go.
     pub(super) fn make_room(&mut self, now: Now, measures: &Measures) -> Result<bool, Error> {
-        let why = match self.flow.policy {
+        let mut why = match self.flow.policy {
             Policy::Block => return Ok(false),
             Policy::DropOldest => Why::Dropped,
             Policy::RollUp(_) => Why::RolledUp,
         };
+        // What was given up last may not be durable yet: one segment at a time.
+        if self.writer.urgent_waits() && !self.commit(Urgency::Control, None)? {
+            return Ok(false);
+        }
         let Some(plan) = self.writer.plan_give_up()? else {
             self.wiring.shared.image_wanted.store(true, Ordering::Relaxed);
             return Ok(false);
         };
         if let Policy::RollUp(window_ms) = self.flow.policy {
-            for (key, value) in roll_up::roll_up(&plan, window_ms, self.writer.segments())? {
+            let results = roll_up::roll_up(&plan, window_ms, self.writer.segments())?;
+            let bytes: u64 = results.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum();
+            // They must fit where there is room for urgent frames alone.
+            let results = if bytes > self.writer.reserve_bytes() / 2 { Vec::new() } else { results };
+            if results.is_empty() {
+                why = Why::Dropped;
+            }
+            for (key, value) in results {
                 measures.journaled(Sent::Window);
                 let record = sent(&mut self.writer, Sent::Window, &key, &value)?;
                 self.writer.urgent(std::iter::once(record), now);

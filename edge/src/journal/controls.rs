@@ -105,6 +105,12 @@ pub(super) fn is_snapshot(batch: &format::Batch<'_>) -> bool {
     matches!(first, Some(Record::StreamOpened { .. }))
 }
 
+/// Whether the stream of a batch begins with it: it says all, and nothing of that stream was numbered before.
+pub(crate) fn opens_stream(batch: &format::Batch<'_>) -> bool {
+    let numbered = |record: Record<'_>| matches!(record, Record::Numbers(n) if n.stream == batch.stream);
+    is_snapshot(batch) && !batch.frames().next().is_some_and(|frame| frame.records().any(numbered))
+}
+
 /// How much of each file is journaled.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Files {

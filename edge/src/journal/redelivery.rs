@@ -66,6 +66,10 @@ impl Redelivery {
         while self.receipts.len() > MESSAGES_MAX {
             self.forget_first();
         }
+        if self.order.len() > 2 * MESSAGES_MAX {
+            let receipts = &self.receipts;
+            self.order.retain(|(key, receipt)| receipts.get(key) == Some(receipt));
+        }
     }
 
     fn forget_first(&mut self) {
@@ -132,5 +136,10 @@ mod tests {
         assert_eq!((r.order.len(), r.receipts.len()), (MESSAGES_MAX, MESSAGES_MAX));
         assert!(!r.stands(1, 9, 0));
         assert!(r.stands(1, 10, 0));
+        for n in 0..3 * MESSAGES_MAX as u64 {
+            assert!(r.stands(1, 10 + u128::from(n % 1000), n));
+        }
+        assert!(r.order.len() <= 2 * MESSAGES_MAX + 1, "a link may break among redeliveries for ever");
+        assert!(r.stands(1, 10 + 1000, 0));
     }
 }

@@ -69,7 +69,7 @@ pub(crate) struct Writer {
     file: Option<File>,
     base: u64,
     room: u64,
-    /// The file was the reserve: its room is for urgent frames.
+    /// The file was the reserve, or is beyond the budget: its room is for urgent frames.
     in_reserve: bool,
     position: u64,
     durable: Arc<AtomicU64>,
@@ -242,6 +242,16 @@ impl Writer {
     /// Appends results, and that they are those over all batches that end at or below `position`.
     pub(crate) fn results<'r>(&mut self, records: impl Iterator<Item = Record<'r>>, position: u64, now: Now) {
         self.urgent(records.chain(std::iter::once(Record::Results(position))), now);
+    }
+
+    /// Whether urgent frames wait.
+    pub(crate) const fn urgent_waits(&self) -> bool {
+        self.waiting.urgent > 0
+    }
+
+    /// How much a full disk always has room for.
+    pub(crate) const fn reserve_bytes(&self) -> u64 {
+        self.config.reserve_bytes
     }
 
     /// The windows still need the journal from here on; `u64::MAX` for not at all.

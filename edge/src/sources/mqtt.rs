@@ -41,6 +41,9 @@ const GOODBYE: Duration = Duration::from_secs(5);
 /// Memory is counted in units of this, as a semaphore counts to 2²⁹ only on 32-bit machines.
 const MEMORY_UNIT_BYTES: usize = 64;
 
+/// What a message takes beside its payload and topic.
+const MESSAGE_BYTES: usize = size_of::<Event>() + 64;
+
 /// Where and how to subscribe.
 #[derive(Clone, Debug)]
 pub(crate) struct MqttConfig {
@@ -279,7 +282,7 @@ impl<'a> Receiver<'a> {
     }
 
     async fn message(&mut self, publish: Publish) -> Result<(), Error> {
-        let bytes = publish.payload.len() + publish.topic.len();
+        let bytes = publish.payload.len() + publish.topic.len() + MESSAGE_BYTES;
         let units = bytes.div_ceil(MEMORY_UNIT_BYTES).min(self.config.memory_bytes_max / MEMORY_UNIT_BYTES);
         let units = u32::try_from(units)?;
         let memory = Arc::clone(&self.memory).acquire_many_owned(units).await?;

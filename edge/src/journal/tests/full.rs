@@ -159,6 +159,42 @@ fn the_budget_is_kept_and_acknowledging_makes_room() {
     j.fill();
 }
 
+/// Results can be more than the reserve; the cursor behind them is what makes room.
+#[test]
+fn urgent_frames_go_beyond_the_budget_rather_than_wait_for_ever() {
+    let mut j = Journal::new("beyond", WriterConfig { budget_bytes: 12_000, ..SMALL });
+    j.fill();
+    for i in 0..10 {
+        j.urgent(Sent::Window, &i.to_string().repeat(900));
+        assert!(j.writer().commit(Urgency::Control).unwrap().waits);
+    }
+    assert!(j.segments.bytes() > 12_000, "more than the budget");
+    let end = j.writer().position();
+    j.writer().cursor(Cursor { position: end, prefixes: vec![] }, NOW);
+    assert!(j.writer().commit(Urgency::Control).unwrap().waits);
+    assert!(!j.writer().commit(Urgency::Data).unwrap().waits);
+    assert!(j.segments.bytes() <= 12_000, "{}", j.segments.bytes());
+}
+
+/// The newest segment never goes; when it was the reserve, it holds much room that data cannot use.
+#[test]
+fn a_used_reserve_is_left_when_nothing_else_makes_room() {
+    let mut j = Journal::new("leave", WriterConfig { budget_bytes: 12_000, ..SMALL });
+    j.fill();
+    j.urgent(Sent::Window, "result");
+    assert!(j.writer().commit(Urgency::Control).unwrap().waits);
+    let end = j.writer().position();
+    j.writer().proven(end, NOW);
+    j.writer().cursor(Cursor { position: end, prefixes: vec![] }, NOW);
+    assert!(j.writer().commit(Urgency::Control).unwrap().waits);
+    // 4,096 in use as segment, 4,096 again as reserve, 1,200 for data.
+    j.writer().other_bytes(12_000 - 4096 - 2400);
+    assert!(!j.writer().commit(Urgency::Data).unwrap().waits);
+    assert!(j.folder.0.join("reserve.wjr").exists());
+    j.writer().other_bytes(11_900);
+    j.fill();
+}
+
 /// A source that itself waits for room proves nothing: room must not depend on it.
 #[test]
 fn room_does_not_wait_for_proofs() {

@@ -72,8 +72,9 @@ struct Life {
     stands: Vec<Stands>,
     may_be_gone: BTreeSet<String>,
     next: HashMap<Line, u64>,
-    /// Value, and whether it is urgent.
+    /// Value, and whether it is urgent. A commit that fails may have moved to the front what is urgent: the same then.
     waiting: Vec<(String, bool)>,
+    moved: Vec<(String, bool)>,
     /// What commits that failed tried to write, and where, as long as nothing else came there.
     tried: Vec<(u64, Vec<String>)>,
     random: u64,
@@ -103,6 +104,7 @@ impl Life {
             may_be_gone: BTreeSet::new(),
             next: HashMap::new(),
             waiting: Vec::new(),
+            moved: Vec::new(),
             tried: Vec::new(),
             random: 1,
             cursor: 0,
@@ -148,6 +150,7 @@ impl Life {
             );
             self.packets.insert(value.clone(), packet);
         }
+        self.moved.push((value.clone(), urgent));
         self.waiting.push((value, urgent));
     }
 
@@ -159,37 +162,40 @@ impl Life {
 
     /// What is urgent may have gone ahead, when there was no room at first.
     fn committed(&mut self, urgency: Urgency, result: Result<(), Error>) -> bool {
-        let values = |wanted: &dyn Fn(bool) -> bool| {
+        let values = |list: &[(String, bool)], wanted: &dyn Fn(bool) -> bool| {
             let of = |(value, urgent): &(String, bool)| wanted(*urgent).then(|| value.clone());
-            self.waiting.iter().filter_map(of).collect::<Vec<_>>()
+            list.iter().filter_map(of).collect::<Vec<_>>()
         };
-        let urgent = values(&|urgent| urgent);
-        let trying = values(&|urgent| urgent || urgency == Urgency::Data);
-        let ahead = if urgency == Urgency::Data {
-            [&urgent[..], &values(&|urgent| !urgent)].concat()
-        } else {
-            Vec::new()
-        };
+        let all = urgency == Urgency::Data;
+        let urgent = values(&self.waiting, &|urgent| urgent);
+        let trying = values(&self.waiting, &|urgent| urgent || all);
+        let moved = values(&self.moved, &|urgent| urgent || all);
+        let ahead =
+            if all { [&urgent[..], &values(&self.waiting, &|urgent| !urgent)].concat() } else { Vec::new() };
         let known = self.stands.len();
         let error = match result {
             Ok(()) => {
-                self.stood(&[trying, ahead]);
+                self.stood(&[trying, ahead, moved]);
                 None
             }
             Err(error @ Error::Full { .. }) => {
                 self.stood(&[Vec::new(), urgent.clone()]);
-                self.tried.extend([urgent, ahead].map(|values| (self.writer.position(), values)));
+                let tried = [urgent, ahead, moved];
+                self.tried.extend(tried.map(|values| (self.writer.position(), values)));
                 Some(error)
             }
             Err(error) => {
-                self.tried.extend([urgent, ahead].map(|values| (self.writer.position(), values)));
+                let tried = [urgent, ahead, moved];
+                self.tried.extend(tried.map(|values| (self.writer.position(), values)));
                 self.failed(&error, trying);
                 return false;
             }
         };
         let stood: BTreeSet<_> = self.stands[known..].iter().map(|s| s.value.clone()).collect();
         self.waiting.retain(|(value, _)| !stood.contains(value));
+        self.moved.retain(|(value, _)| !stood.contains(value));
         let Some(error) = error else { return true };
+        self.moved.sort_by_key(|(_, urgent)| !urgent);
         self.failed(&error, self.waiting.iter().map(|(value, _)| value.clone()).collect());
         false
     }
@@ -333,6 +339,7 @@ impl Life {
         match self.writer.give_up(plan, NOW) {
             Ok(()) => {
                 self.waiting.retain(|(value, _)| !trying.contains(value));
+                self.moved.retain(|(value, _)| !trying.contains(value));
                 self.stood(&[trying]);
             }
             Err(error) => self.failed(&error, trying),
@@ -358,6 +365,7 @@ impl Life {
         let mut one_of: Vec<_> = self.tried.drain(..).map(|(_, values)| values).collect();
         one_of.push(Vec::new());
         self.waiting.clear();
+        self.moved.clear();
         self.streams += 1;
         loop {
             self.segments = Segments::open_on(&self.folder.0, Disk::with(self.faults.clone())).unwrap();

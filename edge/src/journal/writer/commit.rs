@@ -21,6 +21,8 @@ use super::super::{Error, measures};
 use super::{Opening, Waiting, Writer};
 use crate::faults;
 
+/// Room for more urgent frames in a segment beyond the budget.
+const BEYOND_BYTES: u64 = 1 << 16;
 /// The file of the reserve.
 const RESERVE: &str = "reserve.wjr";
 
@@ -180,12 +182,14 @@ impl Writer {
         let bytes = self.controls.snapshot(&self.opening, numbers, &self.segments.gaps(), at, at);
         let room = self.config.segment_bytes.max((SEGMENT_HEADER + bytes.len() + length) as u64);
         let mut made = self.create(&bytes, room, urgency);
-        while matches!(made, Err(Error::Full { .. })) && self.reclaim(true) {
+        while matches!(made, Err(Error::Full { .. }))
+            && (self.reclaim(true) || self.leave_reserve(room, urgency))
+        {
             made = self.create(&bytes, room, urgency);
         }
         match made {
             Err(Error::Full { .. }) if urgency == Urgency::Control => {
-                self.use_reserve(&bytes, (SEGMENT_HEADER + bytes.len() + length) as u64)?;
+                self.emergency(&bytes, (SEGMENT_HEADER + bytes.len() + length) as u64)?;
             }
             other => other?,
         }
@@ -263,6 +267,35 @@ impl Writer {
             self.segments.reserved(if there { bytes } else { 0 });
         }
         self.segments.reserve_bytes() >= bytes
+    }
+
+    /// A segment for urgent frames: the reserve; or, once that is used up and only the budget is, not the disk, a small
+    /// one beyond the budget: what the frames let go is more, and without them nothing would ever go.
+    fn emergency(&mut self, bytes: &[u8], needed: u64) -> Result<(), Error> {
+        match self.use_reserve(bytes, needed) {
+            Err(Error::Full { .. }) => {}
+            other => return other,
+        }
+        let budget = std::mem::take(&mut self.config.budget_bytes);
+        let made = self.create(bytes, needed + BEYOND_BYTES.min(self.config.segment_bytes), Urgency::Control);
+        self.config.budget_bytes = budget;
+        made?;
+        self.in_reserve = true;
+        tracing::warn!(bytes = needed, "journal: beyond its budget, to make room");
+        Ok(())
+    }
+
+    /// Gives back what the segment in the reserve has not used, if that makes room in the budget for this much data.
+    fn leave_reserve(&mut self, bytes: u64, urgency: Urgency) -> bool {
+        let used = SEGMENT_HEADER as u64 + self.position - self.base;
+        let spare = self.room.saturating_sub(used);
+        let needed = (bytes + self.config.reserve_bytes).saturating_sub(spare);
+        if urgency != Urgency::Data || !self.in_reserve || spare == 0 || self.over_budget(needed) {
+            return false;
+        }
+        self.segments.trim(self.base, self.position);
+        self.room = used;
+        true
     }
 
     /// The reserve becomes a segment.
