@@ -142,6 +142,7 @@ impl Windows {
         let Found { store, state, in_sled } = found;
         let state = state.filter(|_| !faults::is_broken("bad.forget_state"));
         let restored = state.map(|state| (state.position, Driver::restore(state)));
+        let is_restored = matches!(restored, Some((_, Ok(_))));
         let (position, driver, lost) = match restored {
             Some((position, Ok(driver))) if position >= first => (position, driver, None),
             Some((position, Ok(driver))) => (first, driver.lost("journal_lost"), Some((position, first))),
@@ -171,7 +172,7 @@ impl Windows {
             sent: standing,
             waiting: None,
             unsaved: None,
-            whole: !in_sled || lost.is_some(),
+            whole: !(in_sled && is_restored) || lost.is_some(),
             saved: now,
             imaged: now,
             ticked: now,

@@ -153,7 +153,7 @@ impl Machine {
         while let Some(step) = reader.next(self.writer.position()).unwrap() {
             let Step::Batch(batch) = step else { panic!("{step:?}") };
             for (identity, value, _) in
-                batch.frames().flat_map(|f| f.records()).filter_map(|r| sent(batch.stream, r))
+                batch.frames().flat_map(|f| f.records()).filter_map(|r| sent(batch.stream, &r))
             {
                 assert!(self.waiting.remove(&value), "{value} was not appended");
                 let first = *world.numbered.entry(identity).or_insert(value);
@@ -278,10 +278,10 @@ fn config() -> KafkaConfig {
 }
 
 /// What a record to be sent is, its value, and whether it closes a stream.
-fn sent(stream: StreamId, record: Record<'_>) -> Option<(Identity, u64, bool)> {
+fn sent(stream: StreamId, record: &Record<'_>) -> Option<(Identity, u64, bool)> {
     let Record::Sent { place, closing, value, .. } = record else { return None };
     let value = std::str::from_utf8(value).unwrap().parse().unwrap();
-    Some((((stream, place.kind, place.partition), place.number), value, closing))
+    Some((((stream, place.kind, place.partition), place.number), value, *closing))
 }
 
 /// As [`Forwarder::read`] does it, but for what needs Kafka.
@@ -305,7 +305,7 @@ fn read(range: &mut Range, durable: u64, wire: &mut Wire) -> bool {
         if let Record::Numbers(numbers) = &record {
             progress.numbered(numbers.stream, &numbers.next);
         }
-        let Some((identity, value, closing)) = sent(batch.stream, record) else { continue };
+        let Some((identity, value, closing)) = sent(batch.stream, &record) else { continue };
         let ((_, kind, partition), number) = identity;
         if let Some(ticket) = progress.sending(Place { kind, partition, number }, closing) {
             let flying = Flying { identity, value, ticket: ticket_of(*slot, ticket), arrived: false };

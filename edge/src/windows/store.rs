@@ -6,6 +6,7 @@
 //! On failure: a sled folder or an image that cannot be read is set aside, counted and reported; the other one, or the
 //! journal, stands in. An error of the file system while saving is given back: the state is then older, not wrong.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -136,6 +137,14 @@ impl Store {
         self.image_position = Some(state.position);
         Ok(())
     }
+
+    /// Drops it, and waits until sled's threads have let go of the file: before, it cannot be opened again.
+    #[cfg(test)]
+    pub(crate) fn close(self) {
+        let file = self.dir.join("sled").join("db");
+        drop(self);
+        File::open(file).and_then(|file| file.lock()).expect("it was open");
+    }
 }
 
 fn part_key(key: &[u8], part: u16) -> Vec<u8> {
@@ -161,32 +170,37 @@ fn open_sled(dir: &Path) -> Result<(sled::Db, Option<State>), String> {
     catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|_| Err("sled panicked while it read it".to_owned()))
 }
 
+/// The parts of one entry as far as they were read.
+#[derive(Default)]
+struct Gathered {
+    count: u16,
+    parts: u16,
+    value: Vec<u8>,
+}
+
 fn read_all(db: &sled::Db) -> Result<Option<State>, String> {
     let Some(meta) = db.get(META).map_err(|e| e.to_string())? else { return Ok(None) };
     let (position, rest) = meta.split_first_chunk::<8>().ok_or("a short position")?;
     let (stream, rules) = rest.split_first_chunk::<16>().ok_or("a short stream")?;
     let rules = String::from_utf8(rules.to_vec()).map_err(|e| e.to_string())?;
-    let mut entries: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
-    let mut wanted = 0;
+    // By key: between the parts of one that has several stand those of keys that go on with NUL.
+    let mut gathered: BTreeMap<Vec<u8>, Gathered> = BTreeMap::new();
     for entry in db.scan_prefix([ENTRY]) {
         let (key, value) = entry.map_err(|e| e.to_string())?;
         let (key, part) = key[1..].split_last_chunk::<2>().ok_or("a short key")?;
         let (count, value) = value.split_first_chunk::<2>().ok_or("a short value")?;
-        match u16::from_be_bytes(*part) {
-            0 if wanted == 0 => {
-                wanted = u16::from_be_bytes(*count);
-                entries.push((key.to_vec(), value.to_vec()));
-            }
-            _ => match entries.last_mut() {
-                Some((last, whole)) if wanted > 0 && last == key => whole.extend_from_slice(value),
-                _ => return Err("a part without its first".to_owned()),
-            },
+        let (part, count) = (u16::from_be_bytes(*part), u16::from_be_bytes(*count));
+        let entry = gathered.entry(key.to_vec()).or_insert_with(|| Gathered { count, ..Gathered::default() });
+        if part != entry.parts || count != entry.count || part >= count {
+            return Err("a part without the one before it".to_owned());
         }
-        wanted -= 1;
+        entry.parts += 1;
+        entry.value.extend_from_slice(value);
     }
-    if wanted > 0 {
+    if gathered.values().any(|entry| entry.parts < entry.count) {
         return Err("parts are missing".to_owned());
     }
+    let entries = gathered.into_iter().map(|(key, entry)| (key, entry.value)).collect();
     let (position, stream) = (u64::from_le_bytes(*position), StreamId(*stream));
     Ok(Some(State { position, stream, rules, entries }))
 }
@@ -224,7 +238,7 @@ mod tests {
         assert_eq!(found.state, None);
         store.save(10, S, "r", vec![entry(b"a", 3), entry(b"b", 200_000), entry(b"c", 1)], false).unwrap();
         store.save(20, S, "s", vec![entry(b"b", 70_000), (b"c".to_vec(), None)], false).unwrap();
-        drop(store);
+        store.close();
         let (store, found) = Store::open(&folder.0).unwrap();
         let state = found.state.unwrap();
         assert_eq!((state.position, &*state.rules), (20, "s"));
@@ -232,9 +246,27 @@ mod tests {
         assert_eq!(sizes, [(&b"a"[..], 3), (&b"b"[..], 70_000)]);
         assert!(found.in_sled);
         store.save(30, S, "s", vec![entry(b"b", 2)], true).unwrap();
-        drop(store);
+        store.close();
         let state = Store::open(&folder.0).unwrap().1.state.unwrap();
         assert_eq!((state.position, state.entries), (30, vec![(b"b".to_vec(), vec![7; 2])]));
+    }
+
+    #[test]
+    fn keys_that_end_in_nul_keep_their_parts_apart() {
+        let folder = Folder::new("nul");
+        let (store, _) = Store::open(&folder.0).unwrap();
+        let keys: [&[u8]; 4] = [b"k", b"k\0", b"k\0\0", b"k\0\x01"];
+        let saved: Vec<_> = keys.into_iter().zip(130_000..).map(|(key, length)| entry(key, length)).collect();
+        store.save(10, S, "r", saved.clone(), false).unwrap();
+        store.close();
+        let (store, found) = Store::open(&folder.0).unwrap();
+        assert_eq!(found.set_aside, Vec::<String>::new());
+        let entries = found.state.unwrap().entries.into_iter().map(|(key, value)| (key, Some(value)));
+        assert!(entries.eq(saved));
+        store.db.as_ref().unwrap().remove(part_key(b"k\0", 1)).unwrap();
+        store.close();
+        let (_, found) = Store::open(&folder.0).unwrap();
+        assert_eq!((found.state, found.set_aside.len()), (None, 1), "a part is missing");
     }
 
     #[test]
@@ -244,20 +276,20 @@ mod tests {
         store.save(10, S, "r", vec![entry(b"a", 3)], false).unwrap();
         let image = State { position: 30, stream: S, rules: "i".to_owned(), entries: vec![] };
         store.write_image(&image).unwrap();
-        drop(store);
+        store.close();
         let (store, found) = Store::open(&folder.0).unwrap();
         assert_eq!((found.state, store.image_position()), (Some(image), Some(30)));
-        drop(store);
+        store.close();
         fs::write(folder.0.join("image"), b"something else").unwrap();
         let (store, found) = Store::open(&folder.0).unwrap();
         assert_eq!((found.state.unwrap().position, found.set_aside.len()), (10, 1));
-        drop(store);
+        store.close();
         fs::write(folder.0.join("sled").join("db"), vec![0xff; 5000]).unwrap();
         fs::write(folder.0.join("sled").join("conf"), b"x").unwrap();
         let (store, found) = Store::open(&folder.0).unwrap();
         assert_eq!((found.state, found.set_aside.len()), (None, 1), "{:?}", found.set_aside);
         store.save(40, S, "r", vec![entry(b"a", 3)], false).unwrap();
-        drop(store);
+        store.close();
         assert_eq!(Store::open(&folder.0).unwrap().1.state.unwrap().position, 40);
     }
 }

@@ -7,13 +7,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use weir_shared::clock::Now;
 use weir_shared::record::StreamId;
 
 use super::driver::{Done, Driver, Made};
-use super::{State, Store, rules};
+use super::{SAVE, Shared, State, Store, Windows, Wiring, rules};
 use crate::clocks::Clocks;
 use crate::config;
 use crate::decode::{Decoded, Decoder, Input};
@@ -220,4 +221,30 @@ fn golden_cases_come_out_the_same_three_ways() {
         let other = Way { partitions: 7, lines: 1, messages: 3, ..straight };
         assert_eq!(run(&name, &case, &other), expected, "{name}, other batches and partitions");
     }
+}
+
+#[test]
+fn state_that_cannot_be_read_is_replaced_as_a_whole() {
+    let dir = std::env::temp_dir().join(format!("weir-unreadable-{}", std::process::id()));
+    fs::remove_dir_all(&dir).ok();
+    let state = dir.join("windows");
+    let (store, _) = Store::open(&state).unwrap();
+    let stale = vec![(b"stale".to_vec(), Some(b"x".to_vec()))];
+    store.save(10, StreamId([1; 16]), "no rules", stale, false).unwrap();
+    store.close();
+    let segments = Segments::open(&dir).unwrap();
+    let found = super::open(&state, &mut recover(&segments).unwrap()).unwrap();
+    assert!(found.in_sled && found.state.clone().is_some_and(|state| Driver::restore(state).is_err()));
+    let (events, wake) = (flume::bounded(1).0, flume::bounded(1).1);
+    let (durable, connected, shared) = (Arc::default(), Arc::default(), Shared::default());
+    let wiring =
+        Wiring { lane: 0, events, wake, durable, segments, clocks: Clocks::default(), connected, shared };
+    let mut windows = Windows::new(found, wiring, 0, 0);
+    windows.saved -= SAVE;
+    windows.save();
+    let entries = windows.driver.all();
+    windows.store.close();
+    let (_, found) = Store::open(&state).unwrap();
+    fs::remove_dir_all(&dir).ok();
+    assert_eq!(found.state.unwrap().entries, entries);
 }

@@ -11,6 +11,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use bytes::Bytes;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::Mark;
 use super::folder::Seen;
@@ -22,6 +23,8 @@ pub(super) const CHUNK_BYTES: usize = 64 * 1024;
 pub(super) const CHUNK_LINES: usize = 1000;
 /// How far a line that is too long is followed before others have their turn.
 const SCAN_BYTES: u64 = 16 << 20;
+/// How much before a place tells whether it is still that place.
+const BEFORE_BYTES: usize = 4096;
 
 /// A place in a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -102,6 +105,13 @@ impl Reader {
         let length = self.fill(0, &mut head)?;
         head.truncate(length);
         Ok(head)
+    }
+
+    /// A digest of the last bytes before this place.
+    pub(super) fn digest_before(&self, offset: u64) -> io::Result<u64> {
+        let mut bytes = vec![0; usize::try_from(offset).unwrap_or(usize::MAX).min(BEFORE_BYTES)];
+        let length = self.fill(offset - bytes.len() as u64, &mut bytes)?;
+        Ok(xxh3_64(&bytes[..length]))
     }
 
     pub(super) const fn inode(&self) -> u64 {

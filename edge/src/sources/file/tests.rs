@@ -183,6 +183,49 @@ fn a_rotated_file_that_still_matches_is_not_read_again() {
     assert_eq!(again.text(), "3\n");
 }
 
+/// Out of the pattern until the source has forgotten it, and back with what `change` made of it.
+fn away_and_back(folder: &Folder, run: &mut Run, change: impl Fn()) {
+    fs::rename(folder.path("a.csv"), folder.path("away")).unwrap();
+    run.look(usize::MAX);
+    run.quiet();
+    run.quiet();
+    change();
+    fs::rename(folder.path("away"), folder.path("a.csv")).unwrap();
+    run.look(usize::MAX);
+    run.quiet();
+}
+
+#[test]
+fn a_file_that_vanishes_and_comes_back_is_not_read_again() {
+    for mode in [Mode::Whole, Mode::Tail] {
+        let folder = Folder::new();
+        folder.append("a.csv", "t\n1\n2\n");
+        let mut run = Run::new(&folder, "*.csv", mode, true);
+        run.look(usize::MAX);
+        assert_eq!(run.text(), "t\n1\n2\n");
+        away_and_back(&folder, &mut run, || {});
+        assert_eq!(run.text(), "", "{mode:?}, unchanged");
+        away_and_back(&folder, &mut run, || folder.append("away", "3\n"));
+        assert_eq!((run.chunks[0].1.first_row, run.text().as_str()), (4, "t\n3\n"), "{mode:?}, longer");
+        folder.append("a.csv", "4\n");
+        run.look(usize::MAX);
+        assert_eq!(run.text(), "t\n4\n", "{mode:?}, goes on");
+    }
+}
+
+#[test]
+fn another_file_with_the_inode_and_the_header_of_one_that_vanished_is_read() {
+    let folder = Folder::new();
+    let header = "t".repeat(2000) + "\n";
+    folder.append("a.csv", format!("{header}1\n2\n"));
+    let mut run = Run::new(&folder, "*.csv", Mode::Whole, true);
+    run.look(usize::MAX);
+    run.chunks.clear();
+    let other = format!("{header}3\n4\n5\n");
+    away_and_back(&folder, &mut run, || fs::write(folder.path("away"), &other).unwrap());
+    assert_eq!(run.text(), other);
+}
+
 #[test]
 fn a_line_that_is_too_long_is_cut_and_passed_in_bounded_memory() {
     let folder = Folder::new();

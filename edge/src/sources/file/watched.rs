@@ -14,9 +14,10 @@ use weir_shared::admin::Health;
 use weir_shared::supervise::Error;
 
 use super::folder::Seen;
+use super::identity::Marks;
 use super::measures::Measures;
 use super::reader::{CHUNK_BYTES, Chunk, Lines, Next, Position, Reader};
-use super::{FileConfig, Mode, identity};
+use super::{FileConfig, Mark, Mode};
 
 /// After this long without growth a file is taken as it is.
 pub(super) const QUIET: Duration = Duration::from_secs(2);
@@ -59,7 +60,7 @@ enum Turn {
 pub(super) struct Watched {
     config: FileConfig,
     format: usize,
-    marks: Arc<HashMap<u64, (u64, u64)>>,
+    marks: Marks,
     files: Vec<Known>,
     buffer: Vec<u8>,
     problem: Option<String>,
@@ -76,7 +77,7 @@ impl Watched {
         Self {
             config,
             format,
-            marks,
+            marks: Marks::new(marks),
             files: Vec::new(),
             buffer: Vec::new(),
             problem: None,
@@ -208,10 +209,13 @@ impl Watched {
         let path = file.seen.path.to_string_lossy();
         let turn = match next {
             Next::Chunk(chunk) => {
-                let (bytes, rows) = (chunk.payload.len(), chunk.mark.row + 1 - chunk.first_row);
+                let (bytes, mark) = (chunk.payload.len(), chunk.mark);
+                let rows = mark.row + 1 - chunk.first_row;
+                let digest = reader.digest_before(mark.offset)?;
                 match send(&path, chunk, self.format) {
                     Ok(true) => {
                         file.read = true;
+                        self.marks.note(mark, digest);
                         self.measures.bytes.increment(bytes as u64);
                         self.measures.rows.increment(rows);
                         Turn::Moved
@@ -280,7 +284,7 @@ impl Known {
     }
 
     /// Opens the file where it goes on; true when it was written anew since.
-    fn open(&mut self, lines: Lines, marks: &HashMap<u64, (u64, u64)>) -> io::Result<bool> {
+    fn open(&mut self, lines: Lines, marks: &Marks) -> io::Result<bool> {
         let opened = self.reader.is_none();
         if opened {
             let mut reader = Reader::open(&self.seen.path, lines)?;
@@ -291,10 +295,11 @@ impl Known {
             }
             let known = match self.position {
                 Some(position) => Some(position),
-                None => identity::find(marks, reader.inode(), &reader.head()?).map(|id| {
-                    let (offset, row) = marks.get(&id).copied().unwrap_or_default();
-                    Position { file: Some(id), offset, row }
-                }),
+                None => {
+                    let before = |offset| reader.digest_before(offset);
+                    let mark = marks.find(reader.inode(), &reader.head()?, before)?;
+                    mark.map(|Mark { file, offset, row }| Position { file: Some(file), offset, row })
+                }
             };
             reader.go_to(known.unwrap_or_default());
             self.reader = Some(reader);
