@@ -38,6 +38,8 @@ pub(crate) const DEAD_PORT: u16 = 1;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// And has sent everything when nothing comes for so long.
 const STILL: Duration = Duration::from_millis(700);
+/// How an error begins that tells of a canary that never came.
+pub(crate) const NO_CANARY: &str = "no canary came through";
 /// The longest wait for a canary: what takes longer than it may is told, with how long it took.
 const CANARY: Duration = Duration::from_secs(120);
 /// The edges are looked at as often while it is waited for.
@@ -211,7 +213,7 @@ impl<'a> Scene<'a> {
             }
             if deadline.passed() {
                 let words = self.edges.first().map(Edge::last_words).unwrap_or_default();
-                bail!("no canary came through within {CANARY:?}; {words}");
+                bail!("{NO_CANARY} within {CANARY:?}; {words}");
             }
         }
     }
