@@ -4,6 +4,7 @@
 
 use crate::lab::Lab;
 use crate::report::Report;
+use crate::rows::power::Disk;
 use crate::rows::{damage, disk, fsync, kills, network, outage, poison, power, turned_clock};
 use crate::scene::NO_CANARY;
 
@@ -15,16 +16,16 @@ const EAT_MY_DATA: &str = "libeatmydata";
 
 const CONTROLS: [Control; 14] = [
     ("bad.forget_redelivery", "1", |lab, report| step(lab, report, "edge.e3", 50)),
-    ("bad.lose_cursor_gap", "1", |lab, report| step(lab, report, "edge.e8", 20)),
-    ("bad.ack_before_fsync", "1", |lab, report| step(lab, report, "edge.e1", 200)),
     ("bad.skip_checkpoint_replay", "1", |lab, report| step(lab, report, "edge.e6", 3000)),
     ("bad.skip_checkpoint_replay", "3", |lab, report| kills::random_kills(lab, report, 4)),
     ("bad.skip_checkpoint_replay", "4", |lab, report| kills::nested_kills(lab, report, 8)),
-    (EAT_MY_DATA, "5", |lab, report| images(lab, report, true)),
-    ("bad.skip_fsync", "5", |lab, report| images(lab, report, false)),
+    (EAT_MY_DATA, "5", |lab, report| images(lab, report, Disk::EatsData)),
+    ("bad.skip_fsync", "5", |lab, report| images(lab, report, Disk::Good)),
+    ("bad.ack_before_fsync", "5", |lab, report| images(lab, report, Disk::Slow)),
     ("bad.cut_damage", "6", damage::flips),
     ("bad.ignore_eio", "7", fsync::always),
     ("bad.drop_on_full", "8", disk::full),
+    ("bad.lose_cursor_gap", "10", outage::killed),
     ("bad.reorder_backlog", "10", |lab, report| outage::away(lab, report, "block")),
     ("bad.drop_poison", "27", poison::row),
     ("bad.trust_any_clock", "28", turned_clock::boot_in_1970),
@@ -36,8 +37,8 @@ fn step(lab: &Lab, report: &mut Report, step: &str, count: u64) -> anyhow::Resul
     kills::step_once(lab, report, step, count).map(drop)
 }
 
-fn images(lab: &Lab, report: &mut Report, eat_data: bool) -> anyhow::Result<()> {
-    power::images(lab, report, &power::Series { seed: 9, count: 6, with_kafka: false, eat_data })
+fn images(lab: &Lab, report: &mut Report, disk: Disk) -> anyhow::Result<()> {
+    power::images(lab, report, &power::Series { seed: 9, count: 6, with_kafka: false, disk })
 }
 
 /// All controls, or those of one switch; each must turn its row red.

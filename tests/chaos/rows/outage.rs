@@ -76,6 +76,23 @@ pub(super) fn away(lab: &Lab, report: &mut Report, policy: &str) -> anyhow::Resu
     Ok(())
 }
 
+/// The edge is killed while Kafka is away: what it handed over is nowhere but in the journal.
+pub(super) fn killed(lab: &Lab, report: &mut Report) -> anyhow::Result<()> {
+    let mut scene = Scene::new(lab, "killed", RATE)?;
+    scene.spec().add("journal", "segment_bytes = 262144");
+    scene.begin("", &[])?;
+    pass(Duration::from_secs(1));
+    let kafka = Stopped::server(&lab.stack, "kafka")?;
+    pass(Duration::from_secs(2));
+    scene.edge()?.kill()?;
+    kafka.start()?;
+    scene.start("", &[])?;
+    report.heal("killed", scene.canary()?);
+    let (verdict, _) = scene.finish()?;
+    report.verdict("killed", &verdict);
+    Ok(())
+}
+
 /// Bytes that the files of a folder take, without the rounding up to whole blocks.
 fn on_disk(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();

@@ -15,6 +15,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use weir_harness::faults::clock::eatmydata;
 use weir_harness::faults::disk::{Mounted, photograph};
+use weir_harness::faults::shim::{Fault, Shim};
 use weir_harness::judge::tape::{self, Offsets, Seen};
 use weir_harness::judge::{Verdict, judge};
 
@@ -24,6 +25,8 @@ use crate::scene::{DEAD_PORT, Scene};
 
 const IMAGE_MB: u64 = 64;
 const RATE: u64 = 3000;
+/// Longer than the pause between two copies.
+const SLOW: Duration = Duration::from_millis(200);
 /// Copies of one journal.
 const COPIES_OF_ONE: u64 = 25;
 
@@ -45,7 +48,7 @@ pub(crate) fn row(lab: &Lab, report: &mut Report) -> anyhow::Result<()> {
         }
         let count = left.min(COPIES_OF_ONE);
         left -= count;
-        images(lab, report, &Series { seed: series, count, with_kafka: series % 2 == 1, eat_data: false })?;
+        images(lab, report, &Series { seed: series, count, with_kafka: series % 2 == 1, disk: Disk::Good })?;
         lab.tell(&format!("row 5: {} of {} images judged", lab.wanted.images - left, lab.wanted.images));
     }
     report.did(&format!("{} images of a disk that lost its power", lab.wanted.images));
@@ -58,7 +61,17 @@ pub(super) struct Series {
     pub(super) seed: u64,
     pub(super) count: u64,
     pub(super) with_kafka: bool,
-    pub(super) eat_data: bool,
+    pub(super) disk: Disk,
+}
+
+/// What stands between edge and image.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Disk {
+    Good,
+    /// A library that makes fsync do nothing.
+    EatsData,
+    /// Every fsync takes a while before it begins.
+    Slow,
 }
 
 pub(super) fn images(lab: &Lab, report: &mut Report, series: &Series) -> anyhow::Result<()> {
@@ -73,8 +86,16 @@ pub(super) fn images(lab: &Lab, report: &mut Report, series: &Series) -> anyhow:
     if !series.with_kafka {
         spec.brokers = format!("127.0.0.1:{DEAD_PORT}");
     }
-    let env = if series.eat_data { eatmydata()? } else { Vec::new() };
+    let shim = Shim::new(&scene.folder, &scene.specs[0].journal)?;
+    let env = match series.disk {
+        Disk::Good => Vec::new(),
+        Disk::EatsData => eatmydata()?,
+        Disk::Slow => shim.environment(),
+    };
     scene.begin("", &env)?;
+    if series.disk == Disk::Slow {
+        shim.set(Fault::Slow(SLOW))?;
+    }
     pass(Duration::from_millis(500));
     let photographs = take(&mut scene, memory.path(), &image, series)?;
     scene.edge()?.kill()?;
