@@ -34,6 +34,8 @@ pub(crate) use writer::{Writer, WriterConfig};
 
 use std::path::{Path, PathBuf};
 
+use weir_shared::record::StreamId;
+
 /// Kept on disk so that a full one can be left again.
 pub(crate) const RESERVE_BYTES: u64 = 1 << 20;
 
@@ -86,6 +88,13 @@ impl Error {
             other => other,
         }
     }
+}
+
+/// The id of a stream that is opened now: no other has it.
+pub(crate) fn random_stream() -> Result<StreamId, String> {
+    let mut stream = [0; 16];
+    getrandom::fill(&mut stream).map_err(|e| format!("no random bits for a stream id: {e}"))?;
+    Ok(StreamId(stream))
 }
 
 /// Reads any bytes as a segment: must end without a panic and in bounded memory.

@@ -30,7 +30,9 @@ use crate::ingest::lane::{self, Lane};
 use crate::ingest::{self, Ingest, Time};
 use crate::journal::format::{Sent, boot_of};
 use crate::journal::writer::Opening;
-use crate::journal::{RESERVE_BYTES, Recovered, Redelivery, Segments, Writer, WriterConfig, recover};
+use crate::journal::{
+    RESERVE_BYTES, Recovered, Redelivery, Segments, Writer, WriterConfig, random_stream, recover,
+};
 use crate::sources::{file, mqtt};
 use crate::windows::{self, Windows, rules};
 
@@ -158,7 +160,8 @@ fn open_flow(
     let state = has_windows.then(|| windows::open(&flow.dir.join("windows"), &mut found)).transpose()?;
     let (topics, cursor) = (found.controls.topics, found.controls.cursor.clone());
     let (first_position, results) = (found.first_position, found.controls.results);
-    let opening = Opening { stream: random_stream()?, boot: common.boot, now: common.now };
+    let opening =
+        Opening { stream: random_stream().map_err(anyhow::Error::msg)?, boot: common.boot, now: common.now };
     let sizes = WriterConfig {
         segment_bytes: config.ingest.segment_bytes,
         budget_bytes: flow.budget_bytes,
@@ -227,12 +230,6 @@ fn check_partitions(config: &Config, found: &mut Recovered) -> Result<()> {
         found.controls.topics = Some(wanted);
     }
     Ok(())
-}
-
-fn random_stream() -> Result<StreamId> {
-    let mut stream = [0; 16];
-    getrandom::fill(&mut stream).map_err(|e| anyhow::anyhow!("no random bits for a stream id: {e}"))?;
-    Ok(StreamId(stream))
 }
 
 /// What the journals know of untrusted times; those of this boot are waited for unless they are known.

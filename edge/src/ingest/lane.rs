@@ -147,7 +147,7 @@ impl Lane {
                 self.gaps(Why::Refused, &[range], now, measures)?;
             }
             Note::OpenStream(answer) => {
-                match self.writer.open_stream(random_stream()?, now) {
+                match self.writer.open_stream(journal::random_stream()?, now) {
                     Ok(position) if answer.send(position).is_err() => {
                         tracing::debug!("the forwarder has ended before its stream was open");
                     }
@@ -299,10 +299,4 @@ fn sent<'a>(writer: &mut Writer, kind: Sent, key: &'a [u8], value: &'a [u8]) -> 
 const fn one(stream: StreamId, place: Place) -> Range {
     let Place { kind, partition, number } = place;
     Range { stream, kind, partition, from: number, to: number, count: 1, times: None }
-}
-
-fn random_stream() -> Result<StreamId, Error> {
-    let mut stream = [0; 16];
-    getrandom::fill(&mut stream).map_err(|e| format!("no random bits for a stream id: {e}"))?;
-    Ok(StreamId(stream))
 }

@@ -34,12 +34,14 @@
 use weir_shared::clock::Now;
 use weir_shared::record::StreamId;
 
+mod codec;
 pub(crate) mod record;
 
+pub(crate) use codec::write_record;
+use codec::{read_record, u32_at, u64_at};
 pub(crate) use record::{
-    Acknowledged, Correction, Cursor, FileMark, Numbers, Partitions, Place, Record, Seen, Sent, write_record,
+    Acknowledged, Correction, Cursor, FileMark, Numbers, Partitions, Place, Record, Seen, Sent,
 };
-use record::{read_record, u32_at, u64_at};
 
 pub(crate) const SEGMENT_HEADER: usize = 24;
 pub(crate) const BATCH_HEADER: usize = 52;
@@ -192,7 +194,7 @@ impl<'a> Frame<'a> {
     pub(crate) fn records(&self) -> impl Iterator<Item = Record<'a>> + use<'a> {
         let mut rest = self.records;
         std::iter::from_fn(move || {
-            let (head, tail) = rest.split_at_checked(record::HEAD)?;
+            let (head, tail) = rest.split_at_checked(codec::HEAD)?;
             let (body, tail) = tail.split_at_checked(u32_at(head, 1) as usize)?;
             rest = tail;
             Some(read_record(head[0], body).unwrap_or(Record::Unknown))
@@ -242,10 +244,10 @@ pub(crate) fn renumber(frames: &mut [u8], mut next: impl FnMut(Sent, u32) -> u64
     while at + FRAME_HEADER <= frames.len() {
         let end = at + FRAME_HEADER + u32_at(frames, at) as usize;
         at += FRAME_HEADER;
-        while at + record::HEAD <= end {
+        while at + codec::HEAD <= end {
             let length = u32_at(frames, at + 1) as usize;
-            record::renumber(&mut frames[at..at + record::HEAD + length], &mut next);
-            at += record::HEAD + length;
+            codec::renumber(&mut frames[at..at + codec::HEAD + length], &mut next);
+            at += codec::HEAD + length;
         }
         at = end;
     }
