@@ -37,6 +37,8 @@ pub(super) struct Progress {
     first_before: Option<u64>,
     /// The stream of the last batch, since the last step over what was announced.
     last: Option<StreamId>,
+    /// The stream that was read last.
+    reading: Option<StreamId>,
     missing: Vec<Missing>,
     /// Streams that were read.
     seen: HashSet<StreamId>,
@@ -50,14 +52,15 @@ pub(super) struct Progress {
 struct Numbers {
     /// All below are acknowledged.
     acknowledged: u64,
-    /// The next one to be sent; `None` where what is missing was announced.
+    /// The next one to be sent; `None` where what is missing was told before the cursor, or announced.
     next: Option<u64>,
 }
 
 #[derive(Debug)]
 struct Batch {
     end: u64,
-    stream: StreamId,
+    /// `None` for a step over what nobody knows.
+    stream: Option<StreamId>,
     in_flight: usize,
 }
 
@@ -72,7 +75,7 @@ impl Progress {
     /// Goes on from a cursor; below its position, everything was sent or told. `oldest`: no other range lies before it.
     pub(super) fn new(cursor: &Cursor, oldest: bool) -> Self {
         let line = |a: &Acknowledged| {
-            let numbers = Numbers { acknowledged: a.next.number, next: Some(a.next.number) };
+            let numbers = Numbers { acknowledged: a.next.number, next: None };
             ((a.stream, a.next.kind, a.next.partition), numbers)
         };
         Self {
@@ -87,6 +90,7 @@ impl Progress {
             first: (cursor.position == 0).then_some(0),
             first_before: None,
             last: None,
+            reading: None,
             missing: Vec::new(),
             seen: HashSet::new(),
             caught_up: false,
@@ -105,14 +109,10 @@ impl Progress {
             self.first_before = self.first.replace(0);
         }
         self.last = Some(stream);
-        self.step(end, stream);
-    }
-
-    fn step(&mut self, end: u64, stream: StreamId) {
-        if self.batches.back().is_none_or(|last| last.stream != stream) {
+        if self.reading.replace(stream) != Some(stream) {
             self.seen.insert(stream);
         }
-        self.batches.push_back(Batch { end, stream, in_flight: 0 });
+        self.batches.push_back(Batch { end, stream: Some(stream), in_flight: 0 });
     }
 
     /// All that is durable was read.
@@ -122,13 +122,17 @@ impl Progress {
 
     /// The journal has nothing up to `end`; `announced` when somebody has told which numbers it held.
     pub(super) fn skipped(&mut self, end: u64, announced: bool) {
-        let stream = self.batches.back().map_or(StreamId([0; 16]), |batch| batch.stream);
-        self.step(end, stream);
+        self.batches.push_back(Batch { end, stream: self.reading, in_flight: 0 });
         self.news = true;
         if announced {
             self.lines.values_mut().for_each(|numbers| numbers.next = None);
             (self.first, self.first_before, self.last) = (None, None, None);
-        } else if self.last.is_none() {
+            return;
+        }
+        for numbers in self.lines.values_mut() {
+            numbers.next.get_or_insert(numbers.acknowledged);
+        }
+        if self.last.is_none() {
             self.first = Some(0);
         }
     }
@@ -147,7 +151,7 @@ impl Progress {
     /// A ticket for a record of the last batch that is about to be sent; `None` when it is acknowledged already.
     /// `closing`: it is a control record.
     pub(super) fn sending(&mut self, place: Place, closing: bool) -> Option<usize> {
-        let stream = self.batches.back()?.stream;
+        let stream = self.batches.back()?.stream?;
         let numbers = self.expect(stream, place);
         numbers.next = Some(place.number + 1);
         if place.number < numbers.acknowledged {
@@ -184,7 +188,7 @@ impl Progress {
     pub(super) fn place(&self, ticket: usize) -> Option<(StreamId, Place)> {
         let ticket = (*self.tickets.get(self.index(ticket))?)?;
         let batch = self.batches.get(usize::try_from(ticket.batch.checked_sub(self.batches_done)?).ok()?)?;
-        Some((batch.stream, ticket.place))
+        Some((batch.stream?, ticket.place))
     }
 
     /// Whether a ticket that is not acknowledged stands for a control record.
@@ -238,8 +242,11 @@ impl Progress {
             self.batches_done += 1;
         }
         let mut done = Vec::new();
-        if last.is_some() {
-            let open: HashSet<_> = self.batches.iter().map(|batch| batch.stream).chain(last).collect();
+        // After a step alone it is not known which stream goes on.
+        let open = self.batches.iter().map(|batch| batch.stream).chain(last);
+        if last.is_some()
+            && let Some(open) = open.collect::<Option<HashSet<_>>>()
+        {
             let keep = |stream| open.contains(&stream) || !(self.caught_up || self.seen.contains(&stream));
             done = acknowledged(&self.lines, |stream| !keep(stream));
             self.lines.retain(|(stream, _, _), _| keep(*stream));
