@@ -95,7 +95,7 @@ fn read(root: &Section<'_>) -> Config {
         commit_bytes_max: size(&journal, "commit_bytes", 1024..=256 << 20),
     };
     let mqtt = mqtt(&root.section("mqtt"), &name, size(&journal, "memory_bytes_max", 65_536..=1 << 31));
-    let flows = flows::read(root, &journal, ingest.segment_bytes);
+    let flows = flows::read(root, &journal, ingest.segment_bytes.max(ingest.commit_bytes_max as u64));
     let rules = windows::read(root, &flows);
     let clock = clock::read(&root.section("clock"));
     Config { admin, mqtt, files, decoder, flows, rules, clock, ingest, kafka: kafka_config(&kafka, name) }

@@ -131,6 +131,7 @@ pub(crate) fn run(config: Config) -> Result<()> {
         supervisor.spawn("files", move |stop| file::run(&config.files, wiring, &stop))?;
     }
     if config.mqtt.topics.is_empty() {
+        drop(events); // as above
         connected.store(true, std::sync::atomic::Ordering::Relaxed);
     } else {
         let source = mqtt::Wiring { events, durable, session, open: opened, connected, ready };

@@ -9,6 +9,7 @@ use weir_shared::config::Section;
 
 use crate::flow::{Flow, Forward, Policy};
 use crate::journal::RESERVE_BYTES;
+use crate::journal::writer::commit::OTHER_SHARE;
 
 /// Every key of a `[[flow]]` with its default.
 pub(super) const REFERENCE: &str = r#"
@@ -26,20 +27,20 @@ const FORWARD: [(&str, Forward); 3] =
     [("both", Forward::Both), ("readings", Forward::Readings), ("windows", Forward::Windows)];
 const BUDGET_MAX: u64 = 1 << 50;
 
-pub(super) fn read(root: &Section<'_>, journal: &Section<'_>, segment_bytes: u64) -> Vec<Flow> {
+pub(super) fn read(root: &Section<'_>, journal: &Section<'_>, batch_bytes: u64) -> Vec<Flow> {
     let dir = PathBuf::from(journal.required("dir", "the folder of the journal"));
-    let mut flows = root.each("flow", REFERENCE, |s| named(s, &dir, segment_bytes));
+    let mut flows = root.each("flow", REFERENCE, |s| named(s, &dir, batch_bytes));
     let mut names: Vec<&str> = flows.iter().map(|flow| &*flow.name).collect();
     names.sort_unstable();
     if names.windows(2).any(|pair| pair[0] == pair[1]) {
         root.problem("flow", "two flows have the same name");
     }
     let name = Flow::DEFAULT.to_owned();
-    flows.push(flow(journal, name, vec!["#".to_owned()], dir, segment_bytes));
+    flows.push(flow(journal, name, vec!["#".to_owned()], dir, batch_bytes));
     flows
 }
 
-fn named(s: &Section<'_>, dir: &Path, segment_bytes: u64) -> Flow {
+fn named(s: &Section<'_>, dir: &Path, batch_bytes: u64) -> Flow {
     let name = s.required("name", "the name of the flow, which is also that of its folder");
     let fit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     if name.len() > 64 || !name.chars().all(fit) || name == Flow::DEFAULT || name == "set-aside" {
@@ -50,10 +51,10 @@ fn named(s: &Section<'_>, dir: &Path, segment_bytes: u64) -> Flow {
         s.problem("topics", "must be at least one valid topic filter, for example [\"sensors/vibration/#\"]");
     }
     let dir = dir.join("flows").join(&name);
-    flow(s, name, topics, dir, segment_bytes)
+    flow(s, name, topics, dir, batch_bytes)
 }
 
-fn flow(s: &Section<'_>, name: String, topics: Vec<String>, dir: PathBuf, segment_bytes: u64) -> Flow {
+fn flow(s: &Section<'_>, name: String, topics: Vec<String>, dir: PathBuf, batch_bytes: u64) -> Flow {
     let roll_up = super::duration_ms(s, "roll_up", 1000..=86_400_000);
     let policy = match s.choice("policy", &["block", "drop_oldest", "roll_up"]) {
         0 => Policy::Block,
@@ -61,9 +62,12 @@ fn flow(s: &Section<'_>, name: String, topics: Vec<String>, dir: PathBuf, segmen
         _ => Policy::RollUp(roll_up),
     };
     let budget_bytes = s.integer("budget_bytes", 0..=BUDGET_MAX);
-    let least = 2 * (RESERVE_BYTES + segment_bytes);
+    let least = 2 * (RESERVE_BYTES + batch_bytes) / (OTHER_SHARE - 1) * OTHER_SHARE;
     if budget_bytes > 0 && budget_bytes < least {
-        let why = format!("0 (no limit) or at least {least}: two segments, and twice the reserve of 1 MiB");
+        let why = format!(
+            "0 (no limit) or at least {least}: two of segment_bytes or commit_bytes and twice the reserve of 1 MiB, \
+             as the state of windows may take a quarter"
+        );
         s.problem("budget_bytes", &why);
     }
     Flow {

@@ -37,7 +37,7 @@ pub(crate) fn row(lab: &Lab, report: &mut Report) -> anyhow::Result<()> {
 pub(super) fn away(lab: &Lab, report: &mut Report, policy: &str) -> anyhow::Result<()> {
     let mut scene = Scene::new(lab, policy, RATE)?;
     let lines = format!(
-        "segment_bytes = 262144\nbudget_bytes = {BUDGET_BYTES}\npolicy = \"{policy}\"\nroll_up = \"1s\""
+        "segment_bytes = 262144\ncommit_bytes = 65536\nbudget_bytes = {BUDGET_BYTES}\npolicy = \"{policy}\"\nroll_up = \"1s\""
     );
     scene.spec().add("journal", &lines);
     scene.begin("", &[])?;

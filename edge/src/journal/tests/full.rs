@@ -195,6 +195,38 @@ fn a_used_reserve_is_left_when_nothing_else_makes_room() {
     j.fill();
 }
 
+/// As the configuration computes it; state of windows that is larger than all of it must not leave nothing for data.
+#[test]
+fn with_the_least_budget_it_is_full_and_goes_on_again_and_again() {
+    let least = 2 * (4096 + 1200) / 3 * 4;
+    let mut j = Journal::new("least", WriterConfig { budget_bytes: least, ..SMALL });
+    j.writer().session(7, 0, NOW);
+    j.writer().other_bytes(100_000);
+    for round in 0..50 {
+        j.fill();
+        j.urgent(Sent::Window, &"r".repeat(round * 40));
+        assert!(j.writer().commit(Urgency::Control).unwrap().waits, "{round}");
+        let end = j.writer().position();
+        j.writer().cursor(Cursor { position: end, prefixes: vec![] }, NOW);
+        assert!(j.writer().commit(Urgency::Control).unwrap().waits, "{round}");
+        let done = j.writer().commit(Urgency::Data);
+        if done.is_err() {
+            eprintln!(
+                "{round} {} {:?}",
+                j.segments.budgeted_bytes(),
+                fs::read_dir(&j.folder.0)
+                    .unwrap()
+                    .map(|e| {
+                        let e = e.unwrap();
+                        (e.file_name(), e.metadata().unwrap().len())
+                    })
+                    .collect::<Vec<_>>()
+            );
+        }
+        assert!(!done.unwrap().waits, "{round}: stuck with all acknowledged");
+    }
+}
+
 /// A source that itself waits for room proves nothing: room must not depend on it.
 #[test]
 fn room_does_not_wait_for_proofs() {

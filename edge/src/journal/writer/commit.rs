@@ -21,6 +21,8 @@ use super::super::{Error, measures};
 use super::{Opening, Waiting, Writer};
 use crate::faults;
 
+/// What is no journal counts in the budget up to this part of it: more would leave nothing for data.
+pub(crate) const OTHER_SHARE: u64 = 4;
 /// Room for more urgent frames in a segment beyond the budget.
 const BEYOND_BYTES: u64 = 1 << 16;
 /// The file of the reserve.
@@ -48,10 +50,24 @@ impl Writer {
     /// Writes what waits and fsyncs it; then removes the segments that nobody needs any more.
     pub(crate) fn commit(&mut self, urgency: Urgency) -> Result<Committed, Error> {
         loop {
-            match self.try_commit(urgency) {
-                Err(Error::Full { .. }) if urgency == Urgency::Data && self.carry()? => {}
-                done => return done,
+            let done = self.try_commit(urgency);
+            let Err(Error::Full { error, .. }) = &done else { return done };
+            if urgency == Urgency::Control {
+                return done;
             }
+            let in_budget = error.is_none();
+            if self.carry()? {
+                continue;
+            }
+            let little = self.config.segment_bytes.max(self.config.reserve_bytes);
+            if !in_budget || self.held_bytes() > little {
+                return done;
+            }
+            // Nothing is held that could go: what is left of a small budget must not stop it for ever.
+            let budget = std::mem::take(&mut self.config.budget_bytes);
+            let done = self.try_commit(urgency);
+            self.config.budget_bytes = budget;
+            return done;
         }
     }
 
@@ -235,7 +251,8 @@ impl Writer {
     }
 
     fn over_budget(&self, bytes: u64) -> bool {
-        (self.segments.budgeted_bytes() + self.other_bytes).saturating_add(bytes) > self.budget()
+        let other = self.other_bytes.min(self.budget() / OTHER_SHARE);
+        (self.segments.budgeted_bytes() + other).saturating_add(bytes) > self.budget()
     }
 
     fn reserve_path(&self) -> PathBuf {
@@ -289,8 +306,11 @@ impl Writer {
     fn leave_reserve(&mut self, bytes: u64, urgency: Urgency) -> bool {
         let used = SEGMENT_HEADER as u64 + self.position - self.base;
         let spare = self.room.saturating_sub(used);
-        let needed = (bytes + self.config.reserve_bytes).saturating_sub(spare);
-        if urgency != Urgency::Data || !self.in_reserve || spare == 0 || self.over_budget(needed) {
+        if urgency != Urgency::Data || !self.in_reserve || spare == 0 {
+            return false;
+        }
+        let reserve = if self.find_reserve() { 0 } else { self.config.reserve_bytes };
+        if self.over_budget((bytes + reserve).saturating_sub(spare)) {
             return false;
         }
         self.segments.trim(self.base, self.position);
