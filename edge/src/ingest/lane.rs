@@ -215,7 +215,11 @@ impl Lane {
     /// Makes room by policy; false when the policy is to block, or nothing can go.
     pub(super) fn make_room(&mut self, now: Now, measures: &Measures) -> Result<bool, Error> {
         let mut why = match self.flow.policy {
-            Policy::Block => return Ok(false),
+            Policy::Block => {
+                // What Kafka has may be kept for the windows alone.
+                self.wiring.shared.image_wanted.store(true, Ordering::Relaxed);
+                return Ok(false);
+            }
             Policy::DropOldest => Why::Dropped,
             Policy::RollUp(_) => Why::RolledUp,
         };

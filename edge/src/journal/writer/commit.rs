@@ -60,10 +60,11 @@ impl Writer {
                 continue;
             }
             let little = self.config.segment_bytes.max(self.config.reserve_bytes);
-            if !in_budget || self.held_bytes() > little {
+            let needed = self.position.saturating_sub(self.needed_from);
+            if !in_budget || self.held_bytes().max(needed) > little {
                 return done;
             }
-            // Nothing is held that could go: what is left of a small budget must not stop it for ever.
+            // Nothing is held that could go, nor needed by the windows: what is left of a small budget must not stop it for ever.
             let budget = std::mem::take(&mut self.config.budget_bytes);
             let done = self.try_commit(urgency);
             self.config.budget_bytes = budget;
