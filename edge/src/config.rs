@@ -60,11 +60,26 @@ pub(crate) fn check(file: &str, text: &str) -> Result<Config, Problems> {
     config::check(file, text, &reference, read)
 }
 
+/// The text that these bytes are.
+///
+/// # Errors
+/// Where they are no UTF-8.
+pub(crate) fn text<'b>(file: &str, bytes: &'b [u8]) -> Result<&'b str, String> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let (before, rest) = bytes.split_at(error.valid_up_to());
+        let line_start = before.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+        let line = before.iter().filter(|b| **b == b'\n').count() + 1;
+        let column = String::from_utf8_lossy(&before[line_start..]).chars().count() + 1;
+        let (at, byte) = (before.len(), rest.first().copied().unwrap_or_default());
+        format!(
+            "{file}:{line}:{column}: not UTF-8: byte {at} is {byte:#04x}; save the file as UTF-8\n1 problem in {file}"
+        )
+    })
+}
+
 fn read(root: &Section<'_>) -> Config {
     let name = root.required("name", "the name of this gateway, unique among all");
-    if name.len() > 255 {
-        root.problem("name", "at most 255 bytes");
-    }
+    check_name(root, &name);
     let admin = root.section("admin").parsed("listen", "an address with a port", |s| s.parse().ok());
     let kafka = root.section("kafka");
     let journal = root.section("journal");
@@ -80,7 +95,8 @@ fn read(root: &Section<'_>) -> Config {
         decode.problem("raw_bytes_max", "three quarters of kafka.record_bytes_max less 16 KiB is the most");
     }
     let (files, forms): (Vec<_>, Vec<_>) = file::read(root, limits.message_bytes_max).into_iter().unzip();
-    if files.is_empty() && root.section("mqtt").strings("topics").is_empty() {
+    let mqtt = mqtt(&root.section("mqtt"), &name, size(&journal, "memory_bytes_max", 65_536..=1 << 31));
+    if files.is_empty() && mqtt.topics.is_empty() {
         root.section("mqtt").problem("topics", "or a [[file]] must say where readings come from");
     }
     let decoder = Decoder {
@@ -94,11 +110,20 @@ fn read(root: &Section<'_>) -> Config {
         commit: journal.millis("commit_ms", 0..=1000),
         commit_bytes_max: size(&journal, "commit_bytes", 1024..=256 << 20),
     };
-    let mqtt = mqtt(&root.section("mqtt"), &name, size(&journal, "memory_bytes_max", 65_536..=1 << 31));
     let flows = flows::read(root, &journal, ingest.segment_bytes.max(ingest.commit_bytes_max as u64));
     let rules = windows::read(root, &flows);
     let clock = clock::read(&root.section("clock"));
     Config { admin, mqtt, files, decoder, flows, rules, clock, ingest, kafka: kafka_config(&kafka, name) }
+}
+
+/// A name stands in headers, keys and log lines.
+fn check_name(s: &Section<'_>, name: &str) {
+    if name.len() > 255 {
+        s.problem("name", "at most 255 bytes");
+    }
+    if name.contains(char::is_control) {
+        s.problem("name", "must be without line breaks and other control characters");
+    }
 }
 
 fn mqtt(s: &Section<'_>, name: &str, memory_bytes_max: usize) -> MqttConfig {
@@ -144,7 +169,7 @@ fn kafka_config(s: &Section<'_>, edge: String) -> KafkaConfig {
     let compressions = ["none", "gzip", "lz4", "snappy"];
     let config = KafkaConfig {
         edge,
-        brokers: s.required("brokers", "host:port of one broker or more"),
+        brokers: brokers(s),
         partitions: u32::try_from(s.integer("partitions", 0..=100_000)).unwrap_or(0),
         linger_ms: s.integer("linger_ms", 0..=10_000),
         compression: compressions[s.choice("compression", &compressions)],
@@ -159,6 +184,26 @@ fn kafka_config(s: &Section<'_>, edge: String) -> KafkaConfig {
         s.problem("options", &error.to_string());
     }
     config
+}
+
+/// `host:port[,host:port…]`, without the blanks.
+fn brokers(s: &Section<'_>) -> String {
+    let text = s.required("brokers", "host:port of one broker or more");
+    let list: Vec<&str> = text.split(',').map(str::trim).collect();
+    let right = |broker: &&str| {
+        let Some((host, port)) = broker.rsplit_once(':') else { return false };
+        let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let host_right = literal.map_or_else(
+            || !host.is_empty() && host.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '-' | '_')),
+            |address| address.parse::<std::net::Ipv6Addr>().is_ok(),
+        );
+        let digits = port.bytes().all(|b| b.is_ascii_digit());
+        host_right && digits && port.parse::<u16>().is_ok_and(|port| port > 0)
+    };
+    if !text.is_empty() && !list.iter().all(right) {
+        s.problem("brokers", "must be host:port[,host:port…], for example \"k1:9092,k2:9092\"");
+    }
+    list.join(",")
 }
 
 /// A duration with its unit, as "500ms", "10s", "5m", "2h" or "7d", in ms.
@@ -188,40 +233,4 @@ fn size(s: &Section<'_>, key: &str, range: std::ops::RangeInclusive<u64>) -> usi
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_reference_with_a_name_is_right() {
-        let config = check("x", "name = 'gw'").unwrap();
-        assert_eq!(config.mqtt.client_id, "weir-edge-gw");
-        assert_eq!(config.kafka.options, vec![]);
-    }
-
-    #[test]
-    fn problems_across_sections_come_at_once() {
-        let text = "[mqtt]\ntopics = ['a/#/b']\n[decode]\ndevice_field = ''\nraw_bytes_max = 900000\n[kafka]\noptions = ['x']\n[journal]\ncommit_ms = -1\n";
-        let shown = check("e.toml", text).unwrap_err().to_string();
-        for wanted in [
-            "e.toml:1:1: name: must be set",
-            "e.toml:2:10: mqtt.topics: must be valid topic filters",
-            "e.toml:4:16: decode.device_field: or device_topic_level",
-            "e.toml:5:17: decode.raw_bytes_max: three quarters",
-            "e.toml:7:11: kafka.options: each must be",
-            "e.toml:9:13: journal.commit_ms: must be an integer from 0 to 1000",
-            "6 problems in e.toml",
-        ] {
-            assert!(shown.contains(wanted), "{wanted}\n{shown}");
-        }
-    }
-
-    #[test]
-    fn options_may_not_undo_a_guarantee_and_must_exist() {
-        let text = |options| format!("name = 'gw'\n[kafka]\noptions = {options}\n");
-        assert!(check("e", &text("['socket.timeout.ms=5000']")).is_ok());
-        for options in ["['acks=0']", "['enable.idempotence=false']", "['bogus.option=1']"] {
-            let shown = check("e", &text(options)).unwrap_err().to_string();
-            assert!(shown.starts_with("e:3:11: kafka.options: "), "{shown}");
-        }
-    }
-}
+mod tests;

@@ -68,6 +68,13 @@ pub(crate) enum Note {
     },
     /// The clock alone is to close windows.
     Tick,
+    /// The end of the journal is lost, and with it what was held there.
+    EndLost {
+        /// From here.
+        from: u64,
+        /// To here or before.
+        to: u64,
+    },
     /// The state of the windows could not be computed again.
     StateLost {
         /// From here to where the journal begins, it does not hold what is needed.

@@ -139,6 +139,8 @@ impl Forwarder {
     pub(crate) fn run(mut self, stop: &Stop) -> Result<(), Error> {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         while !stop.is_stopped() {
+            // Also while Kafka was never there.
+            self.note_held();
             let before = (self.bounds.clone(), self.prefixes.clone());
             match self.incarnation(stop) {
                 Ok(()) => break,
@@ -291,9 +293,7 @@ impl Forwarder {
         self.measures.in_flight.set(ranges.in_flight() as f64);
         let missing = ranges.take_missing();
         let (cursor, bounds, done) = ranges.cursor();
-        let durable = self.wiring.durable.load(Ordering::Acquire);
-        let held: u64 = bounds.iter().map(|b| b.end.min(durable).saturating_sub(b.position)).sum();
-        self.measures.held_bytes.set(held as f64);
+        self.measures.held_bytes.set(self.held(&bounds) as f64);
         if !missing.is_empty() {
             self.note(Note::Missing(missing))?;
         }
@@ -303,6 +303,16 @@ impl Forwarder {
             self.note(Note::Cursor { cursor, done })?;
         }
         Ok(())
+    }
+
+    fn note_held(&self) {
+        self.measures.held_bytes.set(self.held(&self.bounds) as f64);
+    }
+
+    /// Bytes that are durable and not acknowledged.
+    fn held(&self, bounds: &[Bounds]) -> u64 {
+        let durable = self.wiring.durable.load(Ordering::Acquire);
+        bounds.iter().map(|b| b.end.min(durable).saturating_sub(b.position)).sum()
     }
 
     /// In order with all other notes of this lane.

@@ -36,6 +36,8 @@ mod proofs;
 mod roll_up;
 mod unproven;
 
+pub(crate) use roll_up::RULE as ROLL_UP;
+
 use lane::Lane;
 use measures::Measures;
 use proofs::Proofs;
@@ -133,6 +135,8 @@ impl Ingest {
 
     /// Works until everybody who sends events has ended.
     pub(crate) fn run(mut self) -> Result<(), Error> {
+        // Without anything to do for long, what is held must be seen all the same.
+        self.measures.journals(&self.lanes);
         while let Some(event) = self.next_event() {
             self.take(event)?;
             let deadline = Deadline::after(self.config.commit);

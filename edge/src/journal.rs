@@ -16,6 +16,7 @@
 pub(crate) mod controls;
 pub(crate) mod disk;
 pub(crate) mod format;
+pub(crate) mod lock;
 mod measures;
 mod numbering;
 pub(crate) mod reader;
@@ -57,6 +58,14 @@ pub(crate) enum Error {
         needed_bytes: u64,
         /// What the file system said; `None` when the budget is used up.
         error: Option<std::io::Error>,
+    },
+    /// Another process has it.
+    #[error(
+        "journal {path}: another weir-edge works on it (run or replay); stop that one first, or work on a copy"
+    )]
+    InUse {
+        /// The folder.
+        path: PathBuf,
     },
     /// Written by a later version.
     #[error(

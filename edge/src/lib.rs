@@ -15,6 +15,8 @@ mod clocks;
 mod events;
 mod faults;
 mod flow;
+#[cfg(test)]
+mod gauges;
 
 mod sources;
 
@@ -97,11 +99,15 @@ pub fn main() -> ExitCode {
         Command::Reference => return print(config::REFERENCE),
     };
     let file = path.display().to_string();
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
         Err(error) => return fail(BAD_CONFIG, &format!("{file}: {error}")),
     };
-    let config = match config::check(&file, &text) {
+    let text = match config::text(&file, &bytes) {
+        Ok(text) => text,
+        Err(problem) => return fail(BAD_CONFIG, &problem),
+    };
+    let config = match config::check(&file, text) {
         Ok(config) => config,
         Err(problems) => return fail(BAD_CONFIG, &problems.to_string()),
     };

@@ -23,15 +23,16 @@ use weir_shared::timeline::{Mending, Timeline};
 
 use crate::clocks::Clocks;
 use crate::config::Config;
-use crate::events::Event;
+use crate::events::{Event, Note};
 use crate::flow::{Flow, Forward};
 use crate::forward::{self, Forwarder};
 use crate::ingest::lane::{self, Lane};
 use crate::ingest::{self, Ingest, Time};
 use crate::journal::format::{Sent, boot_of};
+use crate::journal::lock::Lock;
 use crate::journal::writer::Opening;
 use crate::journal::{
-    RESERVE_BYTES, Recovered, Redelivery, Segments, Writer, WriterConfig, random_stream, recover,
+    self, RESERVE_BYTES, Recovered, Redelivery, Segments, Writer, WriterConfig, random_stream, recover,
 };
 use crate::sources::{file, mqtt};
 use crate::windows::{self, Windows, rules};
@@ -42,6 +43,8 @@ const EVENTS_MAX: usize = 4_096;
 const COMMIT_MAX: Duration = Duration::from_secs(60);
 /// Most bytes of files on their way to the journal: little, so that MQTT does not queue behind them.
 const FILES_BYTES_MAX: usize = 1 << 20;
+/// How long a process that is being replaced may take to end.
+const HANDOVER: Duration = Duration::from_secs(5);
 /// How long a stop may take.
 const STOP: Duration = Duration::from_secs(10);
 
@@ -72,6 +75,7 @@ pub(crate) fn run(config: Config) -> Result<()> {
     let (events, taken) = flume::bounded(EVENTS_MAX);
     let (receipts, durable) = flume::unbounded();
     let (open, opened) = watch::channel(false);
+    let _locks = locks(&config.flows)?;
     let mut recovered = Vec::new();
     for flow in &config.flows {
         let segments = Segments::open(&flow.dir)?;
@@ -140,6 +144,11 @@ pub(crate) fn run(config: Config) -> Result<()> {
     supervisor.run(STOP).map_err(|e| anyhow::anyhow!(e)).context("weir-edge stopped")
 }
 
+/// No other process has the journals while these are there.
+fn locks(flows: &[Flow]) -> Result<Vec<Lock>, journal::Error> {
+    flows.iter().map(|flow| Lock::take(&flow.dir, HANDOVER)).collect()
+}
+
 /// Opens the journal of a flow and all that works on it.
 fn open_flow(
     common: &Common<'_>,
@@ -159,6 +168,11 @@ fn open_flow(
     let rules_before = found.controls.rules.clone().unwrap_or_default();
     let has_windows = !rules.is_empty() || !rules_before.is_empty();
     let state = has_windows.then(|| windows::open(&flow.dir.join("windows"), &mut found)).transpose()?;
+    if let Some((from, to)) = found.lost {
+        // Nobody takes events yet, but there is room for one of each flow.
+        let told = common.events.try_send(Event::Lane(at, Note::EndLost { from, to }));
+        ensure!(told.is_ok(), "more flows than events on their way to the ingest stage");
+    }
     let (topics, cursor) = (found.controls.topics, found.controls.cursor.clone());
     let (first_position, results) = (found.first_position, found.controls.results);
     let opening =
@@ -274,3 +288,6 @@ fn boot_id() -> [u8; 16] {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     StreamId::from_hex(text.replace(['-', '\n'], "").as_bytes()).map_or([0; 16], |id| id.0)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,16 +1,19 @@
 //! `weir-edge replay`: the windows over a whole journal, computed again.
 //!
-//! Comes in: the journals of a stopped edge (or copies). Goes out: one line per result: topic, key, value. Guarantees:
+//! Comes in: the journals of a stopped edge (or copies); beside a running one it is refused, as reading tidies up what a
+//! crash left, which a running edge may just be writing. Goes out: one line per result: topic, key, value. Guarantees:
 //! the same bytes as the edge gave, where the journal still holds everything from its beginning (`retain_bytes`).
 //! On failure: the journal's errors; damage is stepped over, and marked in the results.
 
 use std::io::Write;
+use std::time::Duration;
 
 use anyhow::Result;
 use weir_shared::timeline::Mending;
 
 use crate::clocks::Clocks;
 use crate::config::Config;
+use crate::journal::lock::Lock;
 use crate::journal::reader::{Step, Why};
 use crate::journal::{Reader, Segments, recover};
 use crate::windows::driver::{Done, Driver};
@@ -21,6 +24,7 @@ use crate::windows::driver::{Done, Driver};
 /// A journal that cannot be read, or an output that takes no more.
 pub(crate) fn run(config: &Config, out: &mut impl Write) -> Result<()> {
     for flow in &config.flows {
+        let _lock = Lock::take(&flow.dir, Duration::ZERO)?;
         let segments = Segments::open(&flow.dir)?;
         let found = recover(&segments)?;
         let clocks = Clocks::default();
@@ -50,4 +54,26 @@ pub(crate) fn run(config: &Config, out: &mut impl Write) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beside_a_running_edge_it_is_refused_and_changes_nothing() {
+        let dir = std::env::temp_dir().join(format!("weir-replay-{}", std::process::id()));
+        let text = format!("name = 'gw'\n[journal]\ndir = '{}'\n", dir.display());
+        let config = crate::config::check("e", &text).unwrap();
+        let running = Lock::take(&dir, Duration::ZERO).unwrap();
+        let unfinished = dir.join("00000000000000000000.new");
+        std::fs::write(&unfinished, "being written").unwrap();
+        let mut out = Vec::new();
+        let shown = run(&config, &mut out).unwrap_err().to_string();
+        assert!(shown.contains("another weir-edge works on it") && out.is_empty(), "{shown}");
+        assert!(unfinished.exists());
+        drop(running);
+        run(&config, &mut out).unwrap();
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
 }

@@ -97,7 +97,7 @@ pub(crate) fn open(dir: &Path, recovered: &mut Recovered) -> io::Result<Found> {
         metrics::counter!("weir_edge_state_set_aside_total").increment(1);
     }
     if let Some(state) = &found.state {
-        recovered.begin_min = recovered.begin_min.max(state.position);
+        recovered.begin_at(state.position);
     }
     Ok(Found { store, state: found.state, in_sled: found.in_sled })
 }

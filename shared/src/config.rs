@@ -105,7 +105,12 @@ impl Notes<'_> {
         let line_start = before.rfind('\n').map_or(0, |n| n + 1);
         let line = before.matches('\n').count() + 1;
         let column = before[line_start..].chars().count() + 1;
-        self.list.borrow_mut().push(Problem { line, column, message });
+        let problem = Problem { line, column, message };
+        // A section or a value that is read twice is wrong once.
+        let mut list = self.list.borrow_mut();
+        if !list.contains(&problem) {
+            list.push(problem);
+        }
     }
 }
 
@@ -181,7 +186,8 @@ impl<'a> Section<'a> {
     #[must_use]
     pub fn required(&self, key: &str, want: &str) -> String {
         let value = self.string(key);
-        if value.is_empty() {
+        // What is no string at all was told by now.
+        if value.is_empty() && find(self.user, key).is_none_or(|v| v.get_ref().as_str().is_some()) {
             self.problem(key, &format!("must be set: {want}"));
         }
         value

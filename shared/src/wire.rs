@@ -41,6 +41,20 @@
 //!  "count":26,"time_from":1790000000000,"time_to":1790000009000,"noticed":1790000099000}
 //! ```
 //! `from` and `to` are the first and the last number that will not come; some of the last ones may have been on their way.
+//! `count` is how many of them the journal held; `time_from` and `time_to`, where they are known, are the earliest and
+//! latest time of those: event times of readings, times of arrival of others. `reason`:
+//! - `dropped`: given up to make room;
+//! - `rolled_up`: readings given up to make room; results of the rule `roll_up` say what they came to, so a reading that
+//!   was given up is in such a result or in a gap that says `dropped`, never in both;
+//! - `damaged`: the journal lost them. Without `stream` to `time_to` when its newest part is lost: then it is not known
+//!   which records, if any, had been acknowledged to their sources and not sent yet;
+//! - `refused_by_kafka`: one record, which Kafka refused three times; if it was a reading, a dead letter holds it;
+//! - `state_lost`: no record is missing. An edge began without the state of its windows, or with one that is older than
+//!   its journal reaches back (also where windows are configured for the first time over a journal whose beginning is
+//!   gone), so results of windows that were open then lack readings; those say so in `incomplete`. Always without numbers, as there are none:
+//! ```json
+//! {"edge":"gw-1","reason":"state_lost","noticed":1790000099000}
+//! ```
 //!
 //! A **control** record (header [`CONTROL`], in any topic of an edge) is no data but counts as a number. [`CLOSED`]: the
 //! stream in its value gets no more records in this partition; its mark may be forgotten after some time.

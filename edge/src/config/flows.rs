@@ -30,7 +30,7 @@ const BUDGET_MAX: u64 = 1 << 50;
 pub(super) fn read(root: &Section<'_>, journal: &Section<'_>, batch_bytes: u64) -> Vec<Flow> {
     let dir = PathBuf::from(journal.required("dir", "the folder of the journal"));
     let mut flows = root.each("flow", REFERENCE, |s| named(s, &dir, batch_bytes));
-    let mut names: Vec<&str> = flows.iter().map(|flow| &*flow.name).collect();
+    let mut names: Vec<&str> = flows.iter().map(|flow| &*flow.name).filter(|name| !name.is_empty()).collect();
     names.sort_unstable();
     if names.windows(2).any(|pair| pair[0] == pair[1]) {
         root.problem("flow", "two flows have the same name");

@@ -283,6 +283,9 @@ impl<'t> Iterator for Fields<'t> {
             None => (line, None),
         };
         self.rest = rest;
+        if field.contains('\r') {
+            return Some(Err((Reason::NotCsv, "a CR in it: lines must end in LF or CRLF".to_owned())));
+        }
         Some(Ok(Cow::Borrowed(field.trim_matches(' '))))
     }
 }

@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
@@ -19,6 +20,8 @@ use weir_shared::wire;
 use super::KafkaConfig;
 use crate::journal::format::{Partitions, Place, Sent};
 
+/// Where librdkafka's own lines are filtered by.
+const LIBRDKAFKA: &str = "librdkafka";
 /// How long metadata may take.
 const METADATA: Duration = Duration::from_secs(3);
 
@@ -77,6 +80,23 @@ impl ClientContext for Deliveries {
         }
         tracing::debug!(%error, reason, "kafka");
     }
+
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
+        match level {
+            _ if is_expected(message) => tracing::debug!(target: LIBRDKAFKA, fac, "{message}"),
+            RDKafkaLogLevel::Debug => tracing::debug!(target: LIBRDKAFKA, fac, "{message}"),
+            RDKafkaLogLevel::Info | RDKafkaLogLevel::Notice => {
+                tracing::info!(target: LIBRDKAFKA, fac, "{message}");
+            }
+            RDKafkaLogLevel::Warning => tracing::warn!(target: LIBRDKAFKA, fac, "{message}"),
+            _ => tracing::error!(target: LIBRDKAFKA, fac, "{message}"),
+        }
+    }
+}
+
+/// Said at every start of a setting that this program wants, and nobody can do anything about.
+fn is_expected(message: &str) -> bool {
+    message.contains("property enable.gapless.guarantee is experimental")
 }
 
 impl ProducerContext for Deliveries {
@@ -170,5 +190,49 @@ impl Producer {
     /// What became known since this was last asked, in the order of the reports.
     pub(super) fn deliveries(&self) -> Vec<Delivery> {
         std::mem::take(&mut *self.client.context().list.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rdkafka::config::FromClientConfigAndContext;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<String>>>);
+
+    impl ClientContext for Lines {
+        fn log(&self, _: RDKafkaLogLevel, _: &str, message: &str) {
+            self.0.lock().unwrap().push(message.to_owned());
+        }
+    }
+
+    impl ProducerContext for Lines {
+        type DeliveryOpaque = usize;
+
+        fn delivery(&self, _: &DeliveryResult<'_>, _: usize) {}
+    }
+
+    /// What librdkafka itself says of our settings, before any broker was asked.
+    #[test]
+    fn of_our_settings_it_says_nothing_that_is_not_expected() {
+        let config = crate::config::check("e", "name = 'gw'\n[kafka]\nbrokers = '127.0.0.1:1'").unwrap();
+        let lines = Lines::default();
+        let mut client = config.kafka.client();
+        client.set_log_level(RDKafkaLogLevel::Warning);
+        let producer = BaseProducer::from_config_and_context(&client, lines.clone()).unwrap();
+        // It is handed over by the poll.
+        let deadline = weir_shared::clock::Deadline::after(Duration::from_secs(10));
+        while !lines.0.lock().unwrap().iter().any(|line| line.contains("property")) && !deadline.passed() {
+            producer.poll(Duration::from_millis(10));
+        }
+        let said = lines.0.lock().unwrap().clone();
+        let settings: Vec<_> = said.iter().filter(|line| line.contains("property")).collect();
+        assert!(!settings.is_empty(), "it says nothing any more: then nothing needs to be filtered");
+        assert!(settings.iter().all(|line| is_expected(line)), "{settings:?}");
+        assert!(!is_expected("Configuration property enable.idempotence is experimental"));
     }
 }

@@ -14,9 +14,9 @@ use crate::journal::{Error, Reader, Segments};
 /// Why numbers will not come. The text forms are values in the stores: they never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Why {
-    /// Given up under the policy `drop_oldest`.
+    /// Given up under the policy `drop_oldest`, or under `roll_up` what is in no result.
     Dropped,
-    /// Given up under the policy `roll_up`; results of the rule `roll_up` say what they came to.
+    /// Readings given up under the policy `roll_up`; results of the rule `roll_up` say what they came to.
     RolledUp,
     /// The journal was damaged.
     Damaged,
@@ -104,10 +104,10 @@ fn told(value: &[u8]) -> Option<Told> {
     Some((why, Some(range)))
 }
 
-/// What a segment tells of gaps, which must not go with it: to be told again, together with those of the segment itself.
+/// What a segment tells of gaps, which must not go with it: to be told again, together with its `own`, of what it holds.
 /// Ranges that touch become one.
-pub(crate) fn carried(why: Why, plan: &GivenUp, segments: &Segments) -> Result<Vec<Told>, Error> {
-    let mut all: Vec<Told> = plan.ranges.iter().map(|range| (why, Some(*range))).collect();
+pub(crate) fn carried(own: Vec<Told>, plan: &GivenUp, segments: &Segments) -> Result<Vec<Told>, Error> {
+    let mut all = own;
     let mut reader = Reader::new(segments.clone(), plan.from);
     while let Some(step) = reader.next(plan.to)? {
         let Step::Batch(batch) = step else { continue };

@@ -14,14 +14,14 @@ use weir_shared::supervise::Error;
 
 use super::gaps::{self, Why};
 use super::measures::Measures;
-use super::roll_up;
+use super::roll_up::{self, RolledUp};
 use super::unproven::Unproven;
 use crate::decode::{Decoded, Decoder};
 use crate::events::{Missing, Note};
 use crate::faults;
 use crate::flow::{Flow, Forward, Policy};
 use crate::journal::format::{FrameHead, Place, Record, Sent};
-use crate::journal::writer::{GivenUpRange as Range, Urgency};
+use crate::journal::writer::{GivenUp, GivenUpRange as Range, Urgency};
 use crate::journal::{self, Writer};
 use crate::windows;
 
@@ -171,15 +171,8 @@ impl Lane {
                     self.writer.tick(now);
                 }
             }
-            Note::StateLost { from, to } => {
-                tracing::error!(
-                    from,
-                    to,
-                    "the state of the windows is lost, and so is the journal it came from"
-                );
-                measures.gap(Why::StateLost, 0);
-                self.gap(Why::StateLost, None, now, measures)?;
-            }
+            Note::EndLost { from, to } => self.lost(Why::Damaged, (from, to), now, measures)?,
+            Note::StateLost { from, to } => self.lost(Why::StateLost, (from, to), now, measures)?,
         }
         Ok(())
     }
@@ -214,7 +207,7 @@ impl Lane {
 
     /// Makes room by policy; false when the policy is to block, or nothing can go.
     pub(super) fn make_room(&mut self, now: Now, measures: &Measures) -> Result<bool, Error> {
-        let mut why = match self.flow.policy {
+        let why = match self.flow.policy {
             Policy::Block => {
                 // What Kafka has may be kept for the windows alone.
                 self.wiring.shared.image_wanted.store(true, Ordering::Relaxed);
@@ -231,24 +224,14 @@ impl Lane {
             self.wiring.shared.image_wanted.store(true, Ordering::Relaxed);
             return Ok(false);
         };
-        if let Policy::RollUp(window_ms) = self.flow.policy {
-            let results = roll_up::roll_up(&plan, window_ms, self.writer.segments())?;
-            let bytes: u64 = results.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum();
-            // They must fit where there is room for urgent frames alone.
-            let results = if bytes > self.writer.reserve_bytes() / 2 { Vec::new() } else { results };
-            if results.is_empty() {
-                why = Why::Dropped;
-            }
-            for (key, value) in results {
-                measures.journaled(Sent::Window);
-                let record = sent(&mut self.writer, Sent::Window, &key, &value)?;
-                self.writer.urgent(std::iter::once(record), now);
-            }
-        }
-        for (why, range) in gaps::carried(why, &plan, self.writer.segments())? {
+        let told = match self.flow.policy {
+            Policy::RollUp(window_ms) => self.roll_up(&plan, window_ms, now, measures)?,
+            _ => plan.ranges.iter().map(|range| (why, Some(*range))).collect(),
+        };
+        told.iter().for_each(|(why, range)| measures.gap(*why, range.map_or(0, |range| range.count)));
+        for (why, range) in gaps::carried(told, &plan, self.writer.segments())? {
             self.gap(why, range.as_ref(), now, measures)?;
         }
-        plan.ranges.iter().for_each(|range| measures.gap(why, range.count));
         tracing::warn!(
             reason = why.as_str(),
             from = plan.from,
@@ -263,12 +246,49 @@ impl Lane {
         }
     }
 
+    /// Appends what the readings of a segment come to; tells which of its records are in that, and which are dropped.
+    fn roll_up(
+        &mut self,
+        plan: &GivenUp,
+        window_ms: i64,
+        now: Now,
+        measures: &Measures,
+    ) -> Result<Vec<gaps::Told>, Error> {
+        let RolledUp { results, told } = roll_up::roll_up(plan, window_ms, self.writer.segments())?;
+        let bytes: u64 = results.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum();
+        let dropped = |range: &Range| (Why::Dropped, Some(*range));
+        // They must fit where there is room for urgent frames alone.
+        if results.is_empty() || bytes > self.writer.reserve_bytes() / 2 {
+            return Ok(plan.ranges.iter().map(dropped).collect());
+        }
+        for (key, value) in results {
+            measures.journaled(Sent::Window);
+            let record = sent(&mut self.writer, Sent::Window, &key, &value)?;
+            self.writer.urgent(std::iter::once(record), now);
+        }
+        let others = plan.ranges.iter().filter(|range| range.kind != Sent::Reading).map(dropped);
+        Ok(told.into_iter().chain(others).collect())
+    }
+
     fn missing(&mut self, missing: &[Missing], now: Now, measures: &Measures) -> Result<(), Error> {
         let ranges: Vec<_> = missing
             .iter()
             .map(|m| Range { to: m.first.number + m.count - 1, count: m.count, ..one(m.stream, m.first) })
             .collect();
         self.gaps(Why::Damaged, &ranges, now, measures)
+    }
+
+    /// Something of which no numbers are known, between two positions of the journal.
+    fn lost(&mut self, why: Why, (from, to): (u64, u64), now: Now, measures: &Measures) -> Result<(), Error> {
+        let what = match why {
+            Why::StateLost => "the state of the windows is lost, and so is the journal it came from",
+            _ => {
+                "the newest part of the journal is lost; which records it held that were not sent is not known"
+            }
+        };
+        tracing::error!(from, to, "{what}: a gap without numbers says so");
+        measures.gap(why, 0);
+        self.gap(why, None, now, measures)
     }
 
     fn gaps(&mut self, why: Why, ranges: &[Range], now: Now, measures: &Measures) -> Result<(), Error> {

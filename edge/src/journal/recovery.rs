@@ -46,11 +46,23 @@ pub(crate) struct Recovered {
     pub damage: Vec<Skipped>,
     /// The new stream begins here or above; whoever keeps state by position may raise it.
     pub begin_min: u64,
+    /// From where to where the end of the journal is lost, as far as that is known: nothing tells what stood there.
+    pub lost: Option<(u64, u64)>,
     /// Base of the newest segment, and where its batches end.
     pub(super) newest: Option<(u64, u64)>,
 }
 
 impl Recovered {
+    /// Somebody knows the journal up to this position: the new stream begins there or above, and what cannot be read
+    /// below it is lost.
+    pub(crate) fn begin_at(&mut self, position: u64) {
+        let end = self.end();
+        self.begin_min = self.begin_min.max(position);
+        if position > end {
+            self.lost = Some((self.lost.map_or(end, |(from, _)| from), position));
+        }
+    }
+
     /// Where the journal ends.
     pub(crate) fn end(&self) -> u64 {
         (self.durable + self.tail.len() as u64).max(self.begin_min)
@@ -65,6 +77,7 @@ pub(crate) fn recover(segments: &Segments) -> Result<Recovered, Error> {
     let newest = bases.last().copied();
     // What a lost segment held may be known elsewhere by its position: none of them is given out again.
     found.begin_min = segments.lost().filter(|(base, _)| Some(*base) > newest).map_or(0, |(_, end)| end);
+    found.lost = segments.lost().filter(|(base, _)| Some(*base) > newest);
     found.first_position = bases.first().copied().unwrap_or(found.begin_min);
     let Some(newest) = newest else {
         found.durable = found.begin_min;

@@ -4,6 +4,8 @@
 //! when the message is. The ingest stage journals both together, and gives the marks back at the next start; so there
 //! is nothing to acknowledge and nothing is read twice. A file is known by its inode and its first bytes: renamed or
 //! rotated it is the same, truncated or written anew it is another one.
+//! A file that several patterns match is read once, by the section that stands first (or, under several names, that saw
+//! it first); that is logged and counted.
 //! Guarantees: memory is bounded by one chunk and one line; a line that is too long is handed on cut, as such; what
 //! the process cannot hand on yet stays in the file.
 //! `whole`: file after file by name; the last line may lack its end once the file has not grown for 2 s.
@@ -22,6 +24,7 @@ use weir_shared::supervise::{Error, Stop};
 use super::{Message, Origin, Receipt};
 use crate::events::Event;
 
+mod claims;
 mod config;
 mod folder;
 mod identity;
@@ -29,8 +32,10 @@ mod measures;
 mod reader;
 mod watched;
 
+use claims::Claims;
 pub(crate) use config::read;
 use folder::Pattern;
+use identity::Marks;
 use reader::Chunk;
 use watched::Watched;
 
@@ -97,12 +102,8 @@ pub(crate) fn run(configs: &[FileConfig], wiring: Wiring, stop: &Stop) -> Result
         }
     }
     let Wiring { events, marks, memory, ready, .. } = wiring;
-    let marks = Arc::new(marks);
-    let mut all: Vec<_> = configs
-        .iter()
-        .enumerate()
-        .map(|(format, config)| (Watched::new(config.clone(), format, Arc::clone(&marks)), None))
-        .collect();
+    let (mut marks, mut claims) = (Marks::new(marks), Claims::default());
+    let mut all: Vec<_> = (0..configs.len()).map(|at| (Watched::new(configs, at), None)).collect();
     let most = memory.available_permits();
     let mut send = |path: &str, chunk: Chunk, format: usize| {
         let Some(memory) = reserve(&memory, most, chunk.payload.len() + path.len(), stop) else {
@@ -119,10 +120,10 @@ pub(crate) fn run(configs: &[FileConfig], wiring: Wiring, stop: &Stop) -> Result
             if due {
                 let wait = if watched.mode() == Mode::Tail { LOOK_TAIL } else { LOOK_WHOLE };
                 *look = Some(Deadline::after(wait));
-                watched.look(begun.elapsed());
+                watched.look(begun.elapsed(), &mut claims);
                 watched.report(&ready);
             }
-            moved |= watched.pass(begun.elapsed(), &mut send)?;
+            moved |= watched.pass(begun.elapsed(), &mut marks, &mut send)?;
             if stop.is_stopped() {
                 return Ok(());
             }

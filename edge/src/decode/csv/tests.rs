@@ -66,6 +66,25 @@ fn rows_become_readings_with_types() {
 }
 
 #[test]
+fn a_row_that_holds_a_cr_is_several_in_one() {
+    let text = "device,time,t\na,1,2\ra,2,3\nb,1,2\r\nc,1,\"2\r3\"\r\n";
+    let named = Columns {
+        names: vec!["t".to_owned()],
+        device_name: "d".to_owned(),
+        time: String::new(),
+        ..columns()
+    };
+    let got = shown(columns(), text);
+    assert!(got[0].starts_with("not_csv: row 7: a CR in it"), "{got:?}");
+    assert_eq!(got.len(), 3, "quoted, it is text: {got:?}");
+    let got = shown(named, "1\r2\r");
+    assert!(
+        got.len() == 1 && got[0].starts_with("not_csv: row 7: a CR in it"),
+        "not the text 1\\r2: {got:?}"
+    );
+}
+
+#[test]
 fn columns_can_be_named_and_chosen() {
     let named = Columns {
         delimiter: b';',

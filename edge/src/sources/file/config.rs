@@ -31,7 +31,14 @@ pub(crate) fn read(root: &Section<'_>, line_bytes_max: usize) -> Vec<(FileConfig
             Some(pattern) if patterns.contains(pattern) => {
                 s.problem("path", "stands in another [[file]] too");
             }
-            _ => {}
+            Some(pattern) => {
+                let overlaps = |other: &&Pattern| other.covers(pattern) || pattern.covers(other);
+                if let Some(other) = patterns.iter().find(overlaps) {
+                    let other = other.shown();
+                    s.problem("path", &format!("its files would be read twice: {other} is another [[file]]"));
+                }
+            }
+            None => {}
         }
         patterns.extend(pattern.clone());
         let mode = [Mode::Whole, Mode::Tail][s.choice("mode", &["whole", "tail"])];

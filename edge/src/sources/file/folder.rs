@@ -6,7 +6,7 @@
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Most files of one section; the journal keeps the marks of the last 10,000 that were read.
 pub(super) const FILES_MAX: usize = 4000;
@@ -22,6 +22,7 @@ pub(crate) struct Pattern {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Seen {
     pub(super) path: PathBuf,
+    pub(super) device: u64,
     pub(super) inode: u64,
     pub(super) size: u64,
     /// Seconds and nanoseconds.
@@ -31,7 +32,11 @@ pub(super) struct Seen {
 impl Seen {
     pub(super) fn new(path: PathBuf, metadata: &std::fs::Metadata) -> Self {
         let modified = (metadata.mtime(), metadata.mtime_nsec());
-        Self { path, inode: metadata.ino(), size: metadata.len(), modified }
+        Self { path, device: metadata.dev(), inode: metadata.ino(), size: metadata.len(), modified }
+    }
+
+    pub(super) const fn key(&self) -> (u64, u64) {
+        (self.device, self.inode)
     }
 }
 
@@ -42,6 +47,19 @@ impl Pattern {
         let right = text.starts_with('/') && !name.is_empty() && !folder.contains(['*', '?']);
         let folder = PathBuf::from(if folder.is_empty() { "/" } else { folder });
         right.then(|| Self { folder, name: name.to_owned() })
+    }
+
+    /// Whether every file that `other` matches is one that this matches too. Where it is not sure, it says no: `a*` and
+    /// `*b` may or may not meet.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        // A `*` of the other stands for any text: only a `*` matches all of that.
+        self.folder == other.folder && matches_all(&self.name, &other.name, |c| c != '*')
+    }
+
+    /// Whether the file of this path matches.
+    pub(super) fn takes(&self, path: &Path) -> bool {
+        let name = path.file_name().and_then(|name| name.to_str());
+        path.parent() == Some(&self.folder) && name.is_some_and(|name| matches(&self.name, name))
     }
 
     pub(super) fn shown(&self) -> String {
@@ -84,6 +102,11 @@ impl Pattern {
 
 /// `*` is any text, `?` any character. Takes time in proportion to the product of the lengths, never more.
 fn matches(pattern: &str, name: &str) -> bool {
+    matches_all(pattern, name, |_| true)
+}
+
+/// The same for a name of which `?` matches only the characters that `one` says.
+fn matches_all(pattern: &str, name: &str, one: impl Fn(char) -> bool) -> bool {
     if name.starts_with('.') && !pattern.starts_with('.') {
         return false;
     }
@@ -96,7 +119,7 @@ fn matches(pattern: &str, name: &str) -> bool {
                 star = Some((p, n));
                 p += 1;
             }
-            Some(c) if *c == '?' || *c == name[n] => {
+            Some(c) if *c == name[n] || (*c == '?' && one(name[n])) => {
                 p += 1;
                 n += 1;
             }
@@ -131,6 +154,20 @@ mod tests {
             ("**", "", true),
         ] {
             assert_eq!(matches(pattern, name), want, "{pattern} {name}");
+        }
+        assert!(matches("a?", "a*"), "a name may hold a star");
+        for (a, b, want) in [
+            ("/d/*.csv", "/d/a.csv", true),
+            ("/d/a.csv", "/d/*.csv", false),
+            ("/d/a*", "/d/ab*c?", true),
+            ("/d/a?", "/d/a*", false),
+            ("/d/a*", "/d/*b", false),
+            ("/d//*", "/d/a", true),
+            ("/d/*", "/e/a", false),
+            ("/d/*", "/d/.*", false),
+        ] {
+            let pattern = |text| Pattern::new(text).unwrap();
+            assert_eq!(pattern(a).covers(&pattern(b)), want, "{a} {b}");
         }
         for wrong in ["data/*.csv", "/data/*/x.csv", "/data/", ""] {
             assert_eq!(Pattern::new(wrong), None, "{wrong}");

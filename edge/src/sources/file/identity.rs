@@ -9,7 +9,6 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::sync::Arc;
 
 use xxhash_rust::xxh3::Xxh3;
 
@@ -25,7 +24,7 @@ const MARKS_MAX: usize = 10_000;
 #[derive(Debug, Default)]
 pub(super) struct Marks {
     /// At the start, as offset and row.
-    journaled: Arc<HashMap<u64, (u64, u64)>>,
+    journaled: HashMap<u64, (u64, u64)>,
     handed_on: HashMap<u64, HandedOn>,
     noted: u64,
 }
@@ -40,7 +39,7 @@ struct HandedOn {
 }
 
 impl Marks {
-    pub(super) fn new(journaled: Arc<HashMap<u64, (u64, u64)>>) -> Self {
+    pub(super) fn new(journaled: HashMap<u64, (u64, u64)>) -> Self {
         Self { journaled, ..Self::default() }
     }
 
@@ -119,7 +118,7 @@ mod tests {
     fn the_oldest_mark_goes_and_what_was_handed_on_counts_before_the_journal() {
         let mark = |file: u64, offset| Mark { file: of(file, b"x"), offset, row: 1 };
         let journaled = [1, 2].map(|file| (mark(file, 0).file, (1, 1)));
-        let mut marks = Marks::new(Arc::new(HashMap::from(journaled)));
+        let mut marks = Marks::new(HashMap::from(journaled));
         let limit = MARKS_MAX as u64;
         (1..=limit).for_each(|file| marks.note(mark(file, 2), 9));
         marks.note(mark(1, 3), 9);

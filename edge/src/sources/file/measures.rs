@@ -8,6 +8,8 @@ pub(super) struct Measures {
     pub(super) errors: Counter,
     pub(super) finished: Counter,
     pub(super) truncated: Counter,
+    /// Files left to another section.
+    pub(super) overlaps: Counter,
     files: Gauge,
     behind: Gauge,
 }
@@ -21,12 +23,12 @@ impl Measures {
             errors: counter!("weir_edge_file_errors_total", "path" => path.clone()),
             finished: counter!("weir_edge_file_finished_total", "path" => path.clone()),
             truncated: counter!("weir_edge_file_truncated_total", "path" => path.clone()),
+            overlaps: counter!("weir_edge_file_overlaps_total", "path" => path.clone()),
             files: gauge!("weir_edge_file_files", "path" => path.clone()),
             behind: gauge!("weir_edge_file_behind_bytes", "path" => path),
         };
-        for zero in
-            [&measures.bytes, &measures.rows, &measures.errors, &measures.finished, &measures.truncated]
-        {
+        let Self { bytes, rows, errors, finished, truncated, overlaps, .. } = &measures;
+        for zero in [bytes, rows, errors, finished, truncated, overlaps] {
             zero.increment(0);
         }
         measures

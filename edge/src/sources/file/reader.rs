@@ -212,7 +212,15 @@ impl Reader {
         }
         buffer.resize(self.lines.bytes_max + 1, 0);
         let length = self.fill(0, buffer)?;
-        let Some(end) = buffer[..length].iter().position(|b| *b == b'\n') else {
+        let end = buffer[..length].iter().position(|b| *b == b'\n');
+        let first = &buffer[..end.map_or(length, |end| end + 1)];
+        if first.windows(2).any(|pair| pair[0] == b'\r' && pair[1] != b'\n') {
+            // Of a file of such lines nothing would be left: all of it would be the header.
+            let why =
+                "its first line, the header, holds a CR that no LF follows; lines must end in LF or CRLF";
+            return Err(io::Error::other(why));
+        }
+        let Some(end) = end else {
             let max = self.lines.bytes_max;
             return if length > max {
                 Err(io::Error::other(format!("its first line, the header, is longer than {max} bytes")))

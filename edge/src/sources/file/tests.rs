@@ -11,6 +11,8 @@ use weir_shared::config;
 use super::watched::QUIET;
 use super::*;
 
+mod overlaps;
+
 /// A folder that is removed at the end.
 struct Folder(PathBuf);
 
@@ -42,6 +44,8 @@ impl Drop for Folder {
 /// One section, with what it has handed on, and a clock.
 struct Run {
     watched: Watched,
+    marks: Marks,
+    claims: Claims,
     now: Duration,
     chunks: Vec<(String, Chunk)>,
     journaled: HashMap<u64, (u64, u64)>,
@@ -55,13 +59,21 @@ impl Run {
     fn after(folder: &Folder, name: &str, mode: Mode, header: bool, marks: HashMap<u64, (u64, u64)>) -> Self {
         let pattern = Pattern::new(folder.path(name).to_str().unwrap()).unwrap();
         let config = FileConfig { pattern, mode, header, line_bytes_max: 200_000 };
-        let watched = Watched::new(config, 0, Arc::new(marks.clone()));
-        Self { watched, now: Duration::ZERO, chunks: Vec::new(), journaled: marks }
+        let watched = Watched::new(&[config], 0);
+        let journaled = Marks::new(marks.clone());
+        Self {
+            watched,
+            marks: journaled,
+            claims: Claims::default(),
+            now: Duration::ZERO,
+            chunks: Vec::new(),
+            journaled: marks,
+        }
     }
 
     /// Looks at the folder, and takes chunks until nothing moves, at most `most`.
     fn look(&mut self, most: usize) {
-        self.watched.look(self.now);
+        self.watched.look(self.now, &mut self.claims);
         let (chunks, journaled) = (&mut self.chunks, &mut self.journaled);
         let before = chunks.len();
         let mut send = |path: &str, chunk: Chunk, _| {
@@ -72,7 +84,7 @@ impl Run {
             chunks.push((path.rsplit_once('/').unwrap().1.to_owned(), chunk));
             Ok(true)
         };
-        while self.watched.pass(self.now, &mut send).unwrap() {}
+        while self.watched.pass(self.now, &mut self.marks, &mut send).unwrap() {}
     }
 
     fn quiet(&mut self) {

@@ -4,16 +4,16 @@
 //! Goes out: chunks, through a function that says whether to go on. Guarantees: see [`super`]. On failure: the file is
 //! left alone until the next look at the folder, the problem is kept for `/ready`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use weir_shared::admin::Health;
 use weir_shared::supervise::Error;
 
-use super::folder::Seen;
+use super::claims::{Claims, Key};
+use super::folder::{Pattern, Seen};
 use super::identity::Marks;
 use super::measures::Measures;
 use super::reader::{CHUNK_BYTES, Chunk, Lines, Next, Position, Reader};
@@ -60,7 +60,10 @@ enum Turn {
 pub(super) struct Watched {
     config: FileConfig,
     format: usize,
-    marks: Marks,
+    /// Of the sections before it, whose files are not for this one.
+    earlier: Vec<Pattern>,
+    /// Files left to another section, as of the last look.
+    left: HashSet<Key>,
     files: Vec<Known>,
     buffer: Vec<u8>,
     problem: Option<String>,
@@ -72,12 +75,15 @@ pub(super) struct Watched {
 type Sink<'s> = dyn FnMut(&str, Chunk, usize) -> Result<bool, Error> + 's;
 
 impl Watched {
-    pub(super) fn new(config: FileConfig, format: usize, marks: Arc<HashMap<u64, (u64, u64)>>) -> Self {
+    /// The section at this index.
+    pub(super) fn new(configs: &[FileConfig], format: usize) -> Self {
+        let config = configs[format].clone();
         let measures = Measures::new(&config.pattern.shown());
         Self {
             config,
             format,
-            marks: Marks::new(marks),
+            earlier: configs[..format].iter().map(|config| config.pattern.clone()).collect(),
+            left: HashSet::new(),
             files: Vec::new(),
             buffer: Vec::new(),
             problem: None,
@@ -107,8 +113,8 @@ impl Watched {
         self.measures.standing(self.files.len(), behind);
     }
 
-    /// Looks at the folder.
-    pub(super) fn look(&mut self, now: Duration) {
+    /// Looks at the folder. What another section holds is left to it.
+    pub(super) fn look(&mut self, now: Duration, claims: &mut Claims) {
         // What failed when it was last tried still fails, for all we know; trying again clears it.
         let failed = self.files.iter().any(|file| file.failed);
         if !failed {
@@ -123,7 +129,16 @@ impl Watched {
         for file in &mut self.files {
             file.gone = true;
         }
+        let mut left = HashSet::new();
         for seen in listed {
+            let held = at.contains_key(&seen.inode);
+            if self.earlier.iter().any(|pattern| pattern.takes(&seen.path)) && !held
+                || !claims.take(&seen, self.format)
+            {
+                self.leave(&seen);
+                left.insert(seen.key());
+                continue;
+            }
             let followed = self.files.len();
             match at.get(&seen.inode) {
                 Some(i) => {
@@ -144,12 +159,30 @@ impl Watched {
                 file.see(seen, now);
             }
         }
+        self.left = left;
         self.files.retain(|file| !file.gone || (file.reader.is_some() && !file.done));
+        let held: HashSet<Key> = self.files.iter().map(|file| file.seen.key()).collect();
+        claims.release(self.format, |key| held.contains(key));
         self.files.sort_by(|a, b| (!a.gone, &a.seen.path).cmp(&(!b.gone, &b.seen.path)));
     }
 
+    /// Says once that a file is another section's.
+    fn leave(&self, seen: &Seen) {
+        if self.left.contains(&seen.key()) {
+            return;
+        }
+        self.measures.overlaps.increment(1);
+        let (path, pattern) = (seen.path.display(), self.config.pattern.shown());
+        tracing::warn!(%path, pattern, "file: matches another [[file]] too, which reads it; here it is left out");
+    }
+
     /// Gives files their turn; true when one of them moved on.
-    pub(super) fn pass(&mut self, now: Duration, send: &mut Sink<'_>) -> Result<bool, Error> {
+    pub(super) fn pass(
+        &mut self,
+        now: Duration,
+        marks: &mut Marks,
+        send: &mut Sink<'_>,
+    ) -> Result<bool, Error> {
         let mut moved = false;
         let mut blocked: Vec<PathBuf> = Vec::new();
         for i in 0..self.files.len() {
@@ -157,7 +190,7 @@ impl Watched {
             if file.done && !file.changed || file.failed || blocked.contains(&file.seen.path) {
                 continue;
             }
-            let turn = match self.turn(i, now, send) {
+            let turn = match self.turn(i, now, marks, send) {
                 Ok(turn) => turn?,
                 Err(error) => {
                     let path = self.files[i].seen.path.display().to_string();
@@ -185,10 +218,16 @@ impl Watched {
     }
 
     /// The inner error is the process's, the outer one the file's.
-    fn turn(&mut self, i: usize, now: Duration, send: &mut Sink<'_>) -> io::Result<Result<Turn, Error>> {
+    fn turn(
+        &mut self,
+        i: usize,
+        now: Duration,
+        marks: &mut Marks,
+        send: &mut Sink<'_>,
+    ) -> io::Result<Result<Turn, Error>> {
         let lines = Lines { header: self.config.header, bytes_max: self.config.line_bytes_max };
         let file = &mut self.files[i];
-        if file.open(lines, &self.marks)? {
+        if file.open(lines, marks)? {
             self.measures.truncated.increment(1);
             tracing::info!(path = %file.seen.path.display(), "file: written anew, read from its start");
         }
@@ -215,7 +254,7 @@ impl Watched {
                 match send(&path, chunk, self.format) {
                     Ok(true) => {
                         file.read = true;
-                        self.marks.note(mark, digest);
+                        marks.note(mark, digest);
                         self.measures.bytes.increment(bytes as u64);
                         self.measures.rows.increment(rows);
                         Turn::Moved
