@@ -14,7 +14,7 @@ BIN := target/release
 CARGO := cargo --locked
 
 .PHONY: build check test demo fuzz down packages components \
-	chaos bench-first-light bench-edge bench-cloud bench-latency
+	chaos bench-first-light bench-edge bench-cloud bench-process bench-latency
 
 build: packages
 	@$(CARGO) build --release --workspace
@@ -43,11 +43,13 @@ down:
 	fi
 
 # On the stack of the tests, so that a demo is left alone; fresh, so that figures can be compared.
+# bench-process PROFILE=1: also where weir-cloud's CPU time goes.
 bench-first-light: BENCH = all
 bench-edge: BENCH = edge
 bench-cloud: BENCH = cloud
+bench-process: BENCH = process $(if $(filter 1,$(PROFILE)),--profile)
 bench-latency: BENCH = latency
-bench-first-light bench-edge bench-cloud bench-latency: build
+bench-first-light bench-edge bench-cloud bench-process bench-latency: build
 	@trap '$(BIN)/weir-stack down --name test >&2' EXIT
 	$(BIN)/weir-stack up --name test --fresh >&2
 	$(BIN)/weir-bench --name test $(BENCH)

@@ -1,7 +1,7 @@
 //! The configuration of `weir-cloud`: `deploy/weir-cloud.toml` is its reference and holds every default.
 //!
 //! Comes in: the text of a file. Goes out: a checked [`Config`], or all problems with their places.
-//! Guarantees: pure; opens nothing but the file itself.
+//! Guarantees: opens nothing but the file itself and the key file that `[rules]` names.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -10,6 +10,7 @@ use weir_shared::config::{Problems, Section, check};
 
 use crate::kafka::KafkaConfig;
 use crate::process::ProcessConfig;
+use crate::rules::store::config::RulesConfig;
 use crate::sinks::config::SinksConfig;
 
 /// The shipped file; compiled in as the defaults.
@@ -28,6 +29,8 @@ pub(crate) struct Config {
     pub(crate) kafka: KafkaConfig,
     /// The processor.
     pub(crate) process: ProcessConfig,
+    /// Where the rules are.
+    pub(crate) rules: RulesConfig,
     /// The stores.
     pub(crate) sinks: SinksConfig,
 }
@@ -66,6 +69,7 @@ fn read(root: &Section<'_>) -> Config {
         admin: listen,
         kafka: KafkaConfig::read(root),
         process: ProcessConfig::read(root),
+        rules: RulesConfig::read(root),
         sinks: SinksConfig::read(root),
     }
 }
@@ -73,6 +77,18 @@ fn read(root: &Section<'_>) -> Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_dimension_as_the_reference_shows_it_has_the_defaults() {
+        let start = REFERENCE.find("# [[dimension]]").unwrap();
+        let block = REFERENCE[start..].lines().take_while(|line| line.starts_with("# "));
+        let text: Vec<&str> = block.map(|line| &line[2..]).filter(|line| !line.starts_with(' ')).collect();
+        let shown = parse("shown", &text.join("\n")).unwrap().process.dimensions;
+        let short = "[[dimension]]\nname = 'devices'\nurl = 'mysql://user:password@host:3306/database'\n\
+            table = 'weir_devices'\n";
+        let short = parse("short", short).unwrap().process.dimensions;
+        assert_eq!(format!("{shown:?}"), format!("{short:?}"));
+    }
 
     #[test]
     fn the_reference_reads_as_its_own_defaults() {
@@ -88,7 +104,10 @@ mod tests {
         let text = "slot = 'a b'\n[kafka]\noptions = ['acks=1', 'nonsense.option=1', 'x']\n\
             [process]\ncycle_ms = 0\n\
             [[dimension]]\nname = 'd'\nurl = 'mysql://h/d'\ntable = 't'\nkey = 'k'\n\
-            [[dimension]]\nname = 'd'\nurl = 'ftp://h'\ntable = ''\nkey = 'k'\n";
+            [[dimension]]\nname = 'd'\nurl = 'ftp://h'\ntable = ''\nkey = 'k'\n\
+            [[dimension]]\nname = 'e'\nurl = 'mysql://h'\ntable = 't'\nkey = ['a', 'b']\non = ['device']\n\
+            mode = 'push'\npoll_ms = 5\nmissing = 'drop'\ncolum = []\n\
+            [[dimension]]\nname = 'f'\nurl = 'mysql://h/d'\ntable = 'a.b.c'\nkey = []\non = ['tag.x']\n";
         let shown = parse("c.toml", text).unwrap_err().to_string();
         for part in [
             "c.toml:1:8: slot: must be at most",
@@ -99,6 +118,15 @@ mod tests {
             "dimension[1].name: \"d\" is there twice",
             "dimension[1].url: must be",
             "dimension[1].table: must be set",
+            "c.toml:19:9: dimension[2].table: must be database.table",
+            "c.toml:21:6: dimension[2].on: must have one part of the reading for each column of key",
+            "dimension[2].mode: must be one of binlog, poll",
+            "dimension[2].poll_ms: must be an integer from 100 to 86400000",
+            "dimension[2].missing: must be one of emit, hold, correct",
+            "c.toml:25:1: dimension[2].colum: unknown key; did you mean \"columns\"?",
+            "dimension[3].table: must be database.table",
+            "dimension[3].key: must name 1 to 8 columns",
+            "dimension[3].on: \"tag.x\" must be device, tags.<name> or values.<name>",
         ] {
             assert!(shown.contains(part), "{part:?} is not in\n{shown}");
         }

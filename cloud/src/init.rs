@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 use weir_shared::backoff::Backoff;
 use weir_shared::clock::Deadline;
@@ -22,6 +23,7 @@ use weir_shared::wire;
 use crate::config::Config;
 use crate::kafka::{ASK, KafkaConfig};
 use crate::process::Input;
+use crate::rules::store::tables;
 use crate::sinks::{self, SinkName};
 
 /// How long servers may take to come up.
@@ -41,12 +43,18 @@ enum Failure {
 /// What is contradictory, or what did not answer for two minutes.
 pub(crate) fn run(config: &Config, dry_run: bool) -> Result<(), Error> {
     let deadline = Deadline::after(SERVERS);
-    patiently("kafka", deadline, || topics(&config.kafka, dry_run))?;
+    let mut more = config.rules.topics.clone();
+    if config.process.alerts_by_severity {
+        more.extend([wire::ALERTS_HIGH, wire::ALERTS_MEDIUM, wire::ALERTS_LOW].map(str::to_owned));
+    }
+    patiently("kafka", deadline, || topics(&config.kafka, &more, dry_run))?;
     let inputs = Input::ALL.map(Input::topic);
-    patiently("kafka", deadline, || offsets(&config.kafka, &config.process.group, inputs, dry_run))?;
+    patiently("kafka", deadline, || offsets(&config.kafka, &config.process.group, &inputs, dry_run))?;
     for sink in SinkName::ALL {
-        let outputs = [wire::ENRICHED, wire::REJECTED];
-        patiently("kafka", deadline, || offsets(&config.kafka, sink.group(), outputs, dry_run))?;
+        patiently("kafka", deadline, || offsets(&config.kafka, sink.group(), &sinks::topics(), dry_run))?;
+    }
+    if let Some(url) = &config.rules.url {
+        patiently("rules", deadline, || rule_tables(url, dry_run))?;
     }
     patiently("stores", deadline, || {
         sinks::init(&config.sinks, dry_run).map_err(|e| Failure::Away(e.to_string()))
@@ -71,6 +79,12 @@ fn patiently(what: &str, deadline: Deadline, step: impl Fn() -> Result<(), Failu
     }
 }
 
+fn rule_tables(url: &mysql_async::Opts, dry_run: bool) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| Failure::Wrong(e.to_string()))?;
+    runtime.block_on(tables::init(url, dry_run)).map_err(|e| Failure::Away(e.to_string()))
+}
+
 /// A topic as it should be.
 #[derive(Debug, PartialEq, Eq)]
 struct Wanted {
@@ -80,7 +94,11 @@ struct Wanted {
 }
 
 /// What to create, given the partitions of topics that stand; pure.
-fn missing(stands: impl Fn(&str) -> Option<i32>, partitions: i32) -> Result<Vec<Wanted>, String> {
+fn missing(
+    stands: impl Fn(&str) -> Option<i32>,
+    partitions: i32,
+    more: &[String],
+) -> Result<Vec<Wanted>, String> {
     let mut wanted = Vec::new();
     let mut want = |name: &str, partitions, compacted| {
         if stands(name).is_none() {
@@ -101,14 +119,14 @@ fn missing(stands: impl Fn(&str) -> Option<i32>, partitions: i32) -> Result<Vec<
         want(input.topic(), count, false);
         want(&state, count, true);
     }
-    for topic in [wire::WINDOWS, wire::LATE, wire::GAPS, wire::ENRICHED, wire::REJECTED] {
+    for topic in [wire::LATE].into_iter().chain(sinks::topics()).chain(more.iter().map(String::as_str)) {
         want(topic, partitions, false);
     }
     Ok(wanted)
 }
 
-fn topics(kafka: &KafkaConfig, dry_run: bool) -> Result<(), Failure> {
-    let away = |what: &str, e: rdkafka::error::KafkaError| Failure::Away(format!("{what}: {e}"));
+fn topics(kafka: &KafkaConfig, more: &[String], dry_run: bool) -> Result<(), Failure> {
+    let away = |what: &str, e: KafkaError| Failure::Away(format!("{what}: {e}"));
     let admin: AdminClient<DefaultClientContext> =
         kafka.client().create().map_err(|e| Failure::Wrong(format!("client: {e}")))?;
     let metadata = admin.inner().fetch_metadata(None, ASK).map_err(|e| away("topics", e))?;
@@ -116,7 +134,7 @@ fn topics(kafka: &KafkaConfig, dry_run: bool) -> Result<(), Failure> {
         let found = metadata.topics().iter().find(|t| t.name() == name && t.error().is_none())?;
         i32::try_from(found.partitions().len()).ok().filter(|n| *n > 0)
     };
-    let wanted = missing(stands, kafka.partitions).map_err(Failure::Wrong)?;
+    let wanted = missing(stands, kafka.partitions, more).map_err(Failure::Wrong)?;
     for topic in &wanted {
         let kind = if topic.compacted { "compacted topic" } else { "topic" };
         say(&format!("{kind} {} with {} partitions", topic.name, topic.partitions), dry_run)?;
@@ -157,13 +175,13 @@ fn new_topic(topic: &Wanted, replication: i32) -> NewTopic<'_> {
 }
 
 /// Commits the start of the log where `group` has no offset yet.
-fn offsets(kafka: &KafkaConfig, group: &str, topics: [&str; 2], dry_run: bool) -> Result<(), Failure> {
-    let away = |e: rdkafka::error::KafkaError| Failure::Away(format!("offsets of {group}: {e}"));
+fn offsets(kafka: &KafkaConfig, group: &str, topics: &[&str], dry_run: bool) -> Result<(), Failure> {
+    let away = |e: KafkaError| Failure::Away(format!("offsets of {group}: {e}"));
     let mut config = kafka.client();
     config.set("group.id", group).set("isolation.level", "read_committed").set("enable.auto.commit", "false");
     let client: BaseConsumer = config.create().map_err(|e| Failure::Wrong(format!("client: {e}")))?;
     let mut list = TopicPartitionList::new();
-    for topic in topics {
+    for &topic in topics {
         let metadata = client.fetch_metadata(Some(topic), ASK).map_err(away)?;
         let count = metadata.topics().iter().find(|t| t.name() == topic).map_or(0, |t| t.partitions().len());
         match i32::try_from(count) {
@@ -188,7 +206,18 @@ fn offsets(kafka: &KafkaConfig, group: &str, topics: [&str; 2], dry_run: bool) -
     if dry_run || first.count() == 0 {
         return Ok(());
     }
-    client.commit(&first, CommitMode::Sync).map_err(away)
+    commit(kafka, &client, &first).map_err(away)
+}
+
+/// Commits in a transaction: brokers take a plain commit of a stranger only while the group has no members, and a sink
+/// that waits for a first offset is one.
+fn commit(kafka: &KafkaConfig, client: &BaseConsumer, first: &TopicPartitionList) -> Result<(), KafkaError> {
+    let group = client.group_metadata().ok_or(KafkaError::Canceled)?;
+    let producer: BaseProducer = kafka.transactional_producer("weir-init").create()?;
+    producer.init_transactions(ASK)?;
+    producer.begin_transaction()?;
+    producer.send_offsets_to_transaction(first, &group, ASK)?;
+    producer.commit_transaction(ASK)
 }
 
 fn say(what: &str, dry_run: bool) -> Result<(), Failure> {
@@ -202,17 +231,17 @@ mod tests {
 
     #[test]
     fn only_what_is_missing_is_made() {
-        let all = missing(|_| None, 4).unwrap();
-        assert_eq!(all.len(), 9);
+        let all = missing(|_| None, 4, &["extra".to_owned()]).unwrap();
+        assert_eq!(all.len(), 15);
         assert!(all.iter().all(|t| t.partitions == 4));
         let compacted: Vec<_> = all.iter().filter(|t| t.compacted).map(|t| t.name.as_str()).collect();
-        assert_eq!(compacted, ["weir.state.weir.readings", "weir.state.weir.edge-rejected"]);
-        assert_eq!(missing(|_| Some(4), 4).unwrap(), []);
+        assert_eq!(compacted, Input::ALL.map(Input::state_topic));
+        assert_eq!(missing(|_| Some(4), 4, &[]).unwrap(), []);
     }
 
     #[test]
     fn a_changelog_follows_its_input_that_stands() {
-        let wanted = missing(|name| (name == wire::READINGS).then_some(7), 4).unwrap();
+        let wanted = missing(|name| (name == wire::READINGS).then_some(7), 4, &[]).unwrap();
         let state = wanted.iter().find(|t| t.name == "weir.state.weir.readings").unwrap();
         assert_eq!(state.partitions, 7);
         let other = |name: &str| match name {
@@ -220,6 +249,6 @@ mod tests {
             "weir.state.weir.readings" => Some(4),
             _ => None,
         };
-        assert!(missing(other, 4).unwrap_err().contains("must be equal"));
+        assert!(missing(other, 4, &[]).unwrap_err().contains("must be equal"));
     }
 }

@@ -8,6 +8,7 @@
 //! go on trying.
 
 pub(crate) mod native;
+pub(crate) mod topic_ids;
 
 use std::time::Duration;
 

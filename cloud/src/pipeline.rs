@@ -10,7 +10,8 @@ use weir_shared::pulse::Pulse;
 use weir_shared::supervise::{Error, Supervisor};
 
 use crate::config::Config;
-use crate::process;
+use crate::process::{self, Dimensions, Versions};
+use crate::rules::store::Rules;
 use crate::sinks::{self, SinkName};
 
 /// A graceful stop takes no longer.
@@ -55,15 +56,29 @@ pub(crate) fn run(config: Config, roles: &Roles) -> Result<(), Error> {
     let handle = weir_shared::metrics::install()?;
     let (live, ready) = (Health::default(), Health::default());
     let admin = Admin { metrics: handle, live: live.clone(), ready: ready.clone() };
-    let Config { slot, admin: address, kafka, process, sinks } = config;
+    let Config { slot, admin: address, kafka, process, rules, sinks } = config;
     let mut supervisor = Supervisor::new();
     supervisor.spawn("admin", move |stop| serve(address, admin, &stop))?;
     if roles.process {
-        let pulse = Pulse::default();
-        let (kafka, slot, ready, felt) = (kafka.clone(), slot.clone(), ready.clone(), pulse.clone());
-        supervisor
-            .spawn("process", move |stop| process::run(&process, &kafka, &slot, &ready, &pulse, &stop))?;
-        supervisor.spawn("pulse", move |stop| felt.watch("process", CYCLE_MAX, &live, &stop))?;
+        let dimensions = Dimensions::new(&process.dimensions);
+        let followed = Rules::new(&rules, &slot);
+        let versions = Versions::new(&dimensions, &followed);
+        let telling = versions.clone();
+        supervisor.spawn("dimensions", move |stop| dimensions.follow(&stop))?;
+        supervisor.spawn("rules", move |stop| followed.follow(&stop))?;
+        supervisor.spawn("schema", move |stop| telling.tell_schema(&rules, &stop))?;
+        for name in process::names(&process, &slot) {
+            let versions = versions.clone();
+            let (pulse, who) = (Pulse::default(), name.who.clone());
+            let (felt, live) = (pulse.clone(), live.clone());
+            let (process, kafka, ready) = (process.clone(), kafka.clone(), ready.clone());
+            supervisor.spawn(&who, move |stop| {
+                process::run(&process, &kafka, &name, &versions, &ready, &pulse, &stop)
+            })?;
+            let watched = who.clone();
+            supervisor
+                .spawn(&format!("{who}-pulse"), move |stop| felt.watch(&watched, CYCLE_MAX, &live, &stop))?;
+        }
     }
     for name in roles.sinks.iter().copied() {
         let (kafka, slot, ready, sinks) = (kafka.clone(), slot.clone(), ready.clone(), sinks.clone());

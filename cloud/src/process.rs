@@ -1,7 +1,7 @@
-//! From the edges' topics to `weir.enriched` and `weir.rejected`, exactly once.
+//! From the edges' topics to the output topics, exactly once.
 //!
 //! The flow, in the order of the modules: a [`worker`] collects records of its partitions, [`dedupe`] drops repeats
-//! by the marks of the partition's [`state`], [`reading`] checks, [`join`] adds dimensions, [`outputs`] writes; one
+//! by the marks of the partition's [`state`], the [`engine`] checks, [`join`] adds dimensions, [`outputs`] writes; one
 //! [`transaction`] carries results, marks and offsets. [`assignment`] keeps what belongs to which partition.
 //!
 //! Guarantees: outputs, changed marks and offsets of a cycle become visible together or not at all; what cannot be
@@ -17,7 +17,6 @@ mod dedupe;
 mod engine;
 mod measures;
 mod outputs;
-mod reading;
 mod state;
 mod transaction;
 mod worker;
@@ -32,14 +31,23 @@ use weir_shared::supervise::{Error, Stop};
 use weir_shared::wire;
 
 use crate::kafka::KafkaConfig;
-use join::{DimensionConfig, Dimensions};
+use crate::rules::Rule;
+use crate::rules::store::Rules;
+use crate::rules::store::config::RulesConfig;
+use engine::World;
+use join::DimensionConfig;
+pub(crate) use join::{Dimensions, columns};
 use measures::Measures;
+pub(crate) use worker::Name;
 use worker::Worker;
 
-/// Who speaks in `/live` and `/ready`.
-const WHO: &str = "process";
+/// How often to look whether tables and rules are there, or have changed their shape.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// How long a slot that was fenced stays away before it looks for its twin again.
 const FENCED_PAUSE: Duration = Duration::from_secs(60);
+
+/// How many topics are processed.
+const INPUTS: usize = 4;
 
 /// The topics that are processed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,17 +56,23 @@ pub(crate) enum Input {
     Readings,
     /// `weir.edge-rejected`
     EdgeRejected,
+    /// `weir.windows`
+    Windows,
+    /// `weir.gaps`
+    Gaps,
 }
 
 impl Input {
     /// All of them, in the order of [`Input::index`].
-    pub(crate) const ALL: [Self; 2] = [Self::Readings, Self::EdgeRejected];
+    pub(crate) const ALL: [Self; INPUTS] = [Self::Readings, Self::EdgeRejected, Self::Windows, Self::Gaps];
 
     /// Its topic.
     pub(crate) const fn topic(self) -> &'static str {
         match self {
             Self::Readings => wire::READINGS,
             Self::EdgeRejected => wire::EDGE_REJECTED,
+            Self::Windows => wire::WINDOWS,
+            Self::Gaps => wire::GAPS,
         }
     }
 
@@ -67,13 +81,22 @@ impl Input {
         format!("{}{}", wire::STATE_PREFIX, self.topic())
     }
 
-    const fn index(self) -> usize {
+    pub(crate) const fn index(self) -> usize {
         self as usize
     }
 
     fn from_topic(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|input| input.topic() == name)
     }
+}
+
+/// What is done about records that are gone from the log before they were processed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lost {
+    /// Tell exactly which, and go on.
+    Report,
+    /// Tell, and wait for a person.
+    Stop,
 }
 
 /// The sections `[process]` and `[[dimension]]`.
@@ -83,6 +106,12 @@ pub(crate) struct ProcessConfig {
     pub(crate) cycle: Duration,
     /// Most records of one cycle.
     pub(crate) cycle_records_max: usize,
+    /// Workers, each a thread with clients of its own.
+    pub(crate) workers: usize,
+    /// What is done about records that are gone from the log.
+    lost: Lost,
+    /// Whether alerts also go to a topic for each severity.
+    pub(crate) alerts_by_severity: bool,
     /// Consumer group.
     pub(crate) group: String,
     /// Dimension tables.
@@ -97,9 +126,24 @@ impl ProcessConfig {
         Self {
             cycle: process.millis("cycle_ms", 1..=1_000),
             cycle_records_max: usize::try_from(records).unwrap_or(usize::MAX),
+            workers: workers(process.integer("workers", 0..=256)),
+            lost: process.parsed("lost_records", "\"report\" or \"stop\"", |text| match text {
+                "report" => Some(Lost::Report),
+                "stop" => Some(Lost::Stop),
+                _ => None,
+            }),
             group: process.required("group", "the consumer group"),
+            alerts_by_severity: process.boolean("alerts_by_severity"),
             dimensions: DimensionConfig::read_all(root),
         }
+    }
+}
+
+/// 0 is one for each core.
+fn workers(configured: u64) -> usize {
+    match usize::try_from(configured) {
+        Ok(0) | Err(_) => std::thread::available_parallelism().map_or(1, usize::from),
+        Ok(n) => n,
     }
 }
 
@@ -113,27 +157,82 @@ pub(super) enum Ended {
     Fenced(String),
 }
 
-/// Runs the processor until told to stop. Blocks: call it on a thread of its own.
+/// What all workers share: dimension tables and rules, followed elsewhere.
+#[derive(Clone)]
+pub(crate) struct Versions {
+    dimensions: Dimensions,
+    rules: Rules,
+}
+
+impl Versions {
+    /// Nothing is there before both are followed.
+    pub(crate) fn new(dimensions: &Dimensions, rules: &Rules) -> Self {
+        Self { dimensions: dimensions.clone(), rules: rules.clone() }
+    }
+
+    /// What is in force now; `None` until everything was loaded once.
+    fn current(&self) -> Option<World> {
+        Some(World { tables: self.dimensions.current()?, rules: self.rules.current()? })
+    }
+
+    fn tripped(&self, rule: &Rule) {
+        let why = "at least half of its evaluations failed within 10 s, and 100 at least";
+        self.rules.tripped(&rule.id, rule.version, why);
+    }
+
+    /// Tells the rules what the tables have, whenever that changes. Blocks: call it on a thread of its own.
+    ///
+    /// # Errors
+    /// None.
+    pub(crate) fn tell_schema(&self, rules: &RulesConfig, stop: &Stop) -> Result<(), Error> {
+        let mut told = None;
+        loop {
+            if let Some(tables) = self.dimensions.current() {
+                let dims = tables.schema();
+                if told.as_ref() != Some(&dims) {
+                    self.rules.set_schema(rules.schema(dims.clone()));
+                    told = Some(dims);
+                }
+            }
+            if stop.wait_for(LOOK_AGAIN) {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// The workers of this process.
+pub(crate) fn names(config: &ProcessConfig, slot: &str) -> Vec<Name> {
+    (0..config.workers).map(|n| Name { slot: format!("{slot}.{n}"), who: format!("process.{n}") }).collect()
+}
+
+/// Runs one worker until told to stop. Blocks: call it on a thread of its own.
 ///
 /// # Errors
 /// None while servers or topics are missing: it says so and tries again. Only what a restart cannot mend either.
 pub(crate) fn run(
     config: &ProcessConfig,
     kafka: &KafkaConfig,
-    slot: &str,
+    name: &Name,
+    versions: &Versions,
     ready: &Health,
     pulse: &Pulse,
     stop: &Stop,
 ) -> Result<(), Error> {
-    ready.bad(WHO, "loading dimension tables");
-    let Some(dimensions) = Dimensions::load(&config.dimensions, stop)? else { return Ok(()) };
-    let measures = Measures::new();
+    let who = &name.who;
+    while versions.current().is_none() {
+        ready.bad(who, "loading dimension tables and rules");
+        if stop.wait_for(LOOK_AGAIN) {
+            return Ok(());
+        }
+    }
+    let measures = Measures::new(who);
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
     while !stop.is_stopped() {
-        ready.bad(WHO, "waiting for Kafka");
-        let ended = match Worker::build(config, kafka, slot, &measures) {
+        ready.bad(who, "waiting for Kafka");
+        let ended = match Worker::build(config, kafka, name, versions, &measures) {
             Ok(mut worker) => {
-                let ended = worker.run(&dimensions, ready, pulse, stop);
+                let ended = worker.run(ready, pulse, stop);
                 if worker.has_committed() {
                     backoff.reset();
                 }
@@ -147,16 +246,16 @@ pub(crate) fn run(
             Ended::Broken(why) => {
                 measures.rebuilt();
                 let wait = backoff.wait();
-                tracing::warn!("process: {why}; starting again in {} ms", wait.as_millis());
-                ready.bad(WHO, why);
+                tracing::warn!("{who}: {why}; starting again in {} ms", wait.as_millis());
+                ready.bad(who, why);
                 if stop.wait_for(wait) {
                     break;
                 }
             }
             Ended::Fenced(why) => {
                 measures.fenced();
-                ready.bad(WHO, format!("fenced: {why}"));
-                if wait_for_twin(config, kafka, slot, &why, stop) {
+                ready.bad(who, format!("fenced: {why}"));
+                if wait_for_twin(config, kafka, name, &why, stop) {
                     break;
                 }
             }
@@ -166,10 +265,11 @@ pub(crate) fn run(
 }
 
 /// Waits a minute, and then as long as a member of the group has this slot's name; true when told to stop.
-fn wait_for_twin(config: &ProcessConfig, kafka: &KafkaConfig, slot: &str, why: &str, stop: &Stop) -> bool {
+fn wait_for_twin(config: &ProcessConfig, kafka: &KafkaConfig, name: &Name, why: &str, stop: &Stop) -> bool {
+    let Name { slot, who } = name;
     loop {
         tracing::error!(
-            "process: ALARM: another process works as slot {slot:?} ({why}); this one pauses for {} s. Give each \
+            "{who}: ALARM: another process works as slot {slot:?} ({why}); this one pauses for {} s. Give each \
              process a slot of its own, or stop one of the two",
             FENCED_PAUSE.as_secs()
         );
@@ -179,7 +279,7 @@ fn wait_for_twin(config: &ProcessConfig, kafka: &KafkaConfig, slot: &str, why: &
         match worker::check::slot_is_taken(kafka, &config.group, slot) {
             Ok(true) => {}
             Ok(false) => return false,
-            Err(error) => tracing::warn!("process: cannot ask for the members of {}: {error}", config.group),
+            Err(error) => tracing::warn!("{who}: cannot ask for the members of {}: {error}", config.group),
         }
     }
 }

@@ -1,7 +1,7 @@
-//! The last hop: each store gets what stands in `weir.enriched` and `weir.rejected`, once.
+//! The last hop: each store gets what stands in the output topics ([`batch::Topic`]), once.
 //!
 //! The flow, in the order of the modules: [`config`] is read; a [`consumer`] collects a [`batch`]; [`row`] turns its
-//! records into typed columns; a store ([`mysql`], [`elasticsearch`], [`clickhouse`]) keeps them together with
+//! readings into typed columns, [`table`] all else by a description of its columns; a store ([`mysql`], [`elasticsearch`], [`clickhouse`]) keeps them together with
 //! the progress; what no store can hold goes to `weir.rejected` through [`dead_letters`]. [`drive`] is the loop
 //! around it, the same for all, and [`measures`] shows it.
 //!
@@ -23,6 +23,7 @@ mod measures;
 mod mysql;
 mod reread;
 mod row;
+mod table;
 
 use std::future::Future;
 use std::time::Duration;
@@ -79,6 +80,11 @@ impl SinkName {
             Self::Clickhouse => "sink.clickhouse",
         }
     }
+}
+
+/// The topics that the sinks read: each store gets all of them.
+pub(crate) fn topics() -> [&'static str; batch::Topic::ALL.len()] {
+    batch::Topic::ALL.map(batch::Topic::name)
 }
 
 /// Why a batch was given up. Nothing of it counts as stored; the log still has it.

@@ -224,6 +224,15 @@ impl<'a> Section<'a> {
         })
     }
 
+    /// A list of strings; one string alone is a list of one.
+    #[must_use]
+    pub fn one_or_more(&self, key: &str) -> Vec<String> {
+        self.take(key, "a string or a list of strings", |v| match v.as_str() {
+            Some(one) => Some(vec![one.to_owned()]),
+            None => v.as_array()?.iter().map(|s| s.get_ref().as_str().map(str::to_owned)).collect(),
+        })
+    }
+
     /// One of some words; what is given back is the index into `words`.
     #[must_use]
     pub fn choice(&self, key: &str, words: &[&str]) -> usize {

@@ -7,7 +7,8 @@
 //! `filter` over lists that stand in the text.
 //! **Numbers of `values` are floats**, however the device wrote them (75 and 75.0 are the same), and an integer that
 //! meets one in `+ - * /` becomes a float too: `values.t * 2` is right. Where an integer is wanted: `int(values.n) % 2`.
-//! Beyond 2⁵³ the last digits are lost.
+//! Beyond 2⁵³ the last digits are lost. Compiled within a [`Scope`] an expression sees `dims.<dimension>.<column>` too, is
+//! checked for types as far as its text shows them, and runs over [`Record`]s; a [`Program`] does so fast.
 //! Guarantees: pure; nothing of a reading is copied to look at it; work is bounded by the size of the text and of the
 //! reading. On failure: a text that cannot be right is refused with the column and the way out; what shows only with
 //! a reading (a value that is not there, a text where a number is wanted) is the error of that reading alone.
@@ -21,7 +22,18 @@ use cel::{Context, Env, ExecutionError, IdedExpr};
 use crate::reading::{Reading, Value};
 
 mod check;
+mod fast;
+mod names;
+mod path;
+mod program;
+mod scope;
+mod types;
 mod view;
+
+pub use names::{Filled, Names, Row};
+pub use path::Field;
+pub use program::Program;
+pub use scope::{Columns, Derived, Failure, NoColumns, Record, Scope, Wanted, nearest};
 
 use view::View;
 
@@ -58,10 +70,25 @@ impl Expression {
     /// # Errors
     /// What cannot be right, whatever the reading.
     pub fn compile(text: &str) -> Result<Self, Problem> {
+        Self::parse(text, None)
+    }
+
+    /// Compiles a text that may name dimensions, and whose result is used as `wanted`.
+    ///
+    /// # Errors
+    /// What cannot be right, whatever the record; more than [`Self::compile`] finds: types, and names of `dims`.
+    pub fn compile_in(text: &str, scope: &Scope, wanted: Wanted) -> Result<Self, Problem> {
+        Self::parse(text, Some((scope, wanted)))
+    }
+
+    fn parse(text: &str, within: Option<(&Scope, Wanted)>) -> Result<Self, Problem> {
         check::text(text)?;
         let program = LANGUAGE.compile(text).map_err(|errors| check::first(text, &errors))?;
         let mut tree = program.expression().clone();
-        check::tree(text, program.source_info(), &mut tree)?;
+        check::tree(text, program.source_info(), within.map(|(scope, _)| scope), &mut tree)?;
+        if let Some((_, wanted)) = within {
+            types::check(text, program.source_info(), wanted, &tree)?;
+        }
         Ok(Self { text: text.to_owned(), tree })
     }
 
@@ -76,10 +103,7 @@ impl Expression {
     /// # Errors
     /// Why it has none.
     pub fn boolean(&self, reading: &Reading<'_>) -> Result<bool, String> {
-        self.evaluate(reading, |result| match result.downcast_ref::<CelBool>() {
-            Some(result) => Ok(*result.inner()),
-            None => Err(format!("gives {}, not true or false", result.get_type().name())),
-        })
+        self.evaluate(&Record::of(reading), boolean).map_err(|error| self.said(&error))
     }
 
     /// Its result for a reading, which must be a finite number, a bool or a text.
@@ -87,40 +111,62 @@ impl Expression {
     /// # Errors
     /// Why it has none.
     pub fn value(&self, reading: &Reading<'_>) -> Result<Value<'static>, String> {
-        self.evaluate(reading, |result| {
-            if let Some(v) = result.downcast_ref::<CelDouble>() {
-                let v = *v.inner();
-                return if v.is_finite() { Ok(Value::Float(v)) } else { Err(format!("gives {v}")) };
-            }
-            if let Some(v) = result.downcast_ref::<CelInt>() {
-                return Ok(u64::try_from(*v.inner()).map_or(Value::Signed(*v.inner()), Value::Unsigned));
-            }
-            if let Some(v) = result.downcast_ref::<CelUInt>() {
-                return Ok(Value::Unsigned(*v.inner()));
-            }
-            if let Some(v) = result.downcast_ref::<CelBool>() {
-                return Ok(Value::Bool(*v.inner()));
-            }
-            match result.downcast_ref::<CelString<'_>>() {
-                Some(v) => Ok(Value::Text(v.inner().to_owned().into())),
-                None => Err(format!("gives {}, not a number, bool or text", result.get_type().name())),
-            }
-        })
+        self.evaluate(&Record::of(reading), scalar).map_err(|error| self.said(&error))
     }
 
     fn evaluate<T>(
         &self,
-        reading: &Reading<'_>,
+        record: &Record<'_>,
         read: impl FnOnce(&CowVal<'_, '_>) -> Result<T, String>,
-    ) -> Result<T, String> {
-        let view = View(reading);
+    ) -> Result<T, Error> {
+        let view = View(*record);
         let mut context = Context::with_env(Arc::clone(&LANGUAGE));
         context.set_variable_resolver(&view);
-        let result = cel::Value::resolve_val(&self.tree, &context).map(|result| read(&result));
-        match result {
-            Ok(result) => result.map_err(|why| format!("{}: {why}", self.text)),
-            Err(error) => Err(format!("{}: {}", self.text, explain(&error))),
+        match cel::Value::resolve_val(&self.tree, &context) {
+            Ok(result) => read(&result).map_err(Error::Result),
+            Err(error) => Err(Error::Execution(error)),
         }
+    }
+
+    fn said(&self, error: &Error) -> String {
+        match error {
+            Error::Result(why) => format!("{}: {why}", self.text),
+            Error::Execution(error) => format!("{}: {}", self.text, explain(error)),
+        }
+    }
+}
+
+/// Why there is no result.
+enum Error {
+    /// It is of no use.
+    Result(String),
+    Execution(ExecutionError),
+}
+
+fn boolean(result: &CowVal<'_, '_>) -> Result<bool, String> {
+    match result.downcast_ref::<CelBool>() {
+        Some(result) => Ok(*result.inner()),
+        None => Err(format!("gives {}, not true or false", result.get_type().name())),
+    }
+}
+
+fn scalar(result: &CowVal<'_, '_>) -> Result<Value<'static>, String> {
+    if let Some(v) = result.downcast_ref::<CelDouble>() {
+        let v = *v.inner();
+        return if v.is_finite() { Ok(Value::Float(v)) } else { Err(format!("gives {v}")) };
+    }
+    if let Some(v) = result.downcast_ref::<CelInt>() {
+        return Ok(u64::try_from(*v.inner()).map_or(Value::Signed(*v.inner()), Value::Unsigned));
+    }
+    if let Some(v) = result.downcast_ref::<CelUInt>() {
+        return Ok(Value::Unsigned(*v.inner()));
+    }
+    if let Some(v) = result.downcast_ref::<CelBool>() {
+        return Ok(Value::Bool(*v.inner()));
+    }
+    match result.downcast_ref::<CelString<'_>>() {
+        Some(v) => Ok(Value::Text(v.inner().to_owned().into())),
+        None => Err(format!("gives {}, not a number, bool or text", result.get_type().name())),
     }
 }
 

@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 
 mod scan;
+pub mod strict;
 
 use scan::Scan;
 
@@ -78,6 +79,7 @@ impl<'a> Reading<'a> {
     pub fn tag(&self, name: &str) -> Option<&str> {
         self.tags.iter().find(|(n, _)| n == name).map(|(_, v)| &**v)
     }
+
     /// An empty reading of another text, with the room of this one.
     #[must_use]
     pub fn recycled<'b>(mut self) -> Reading<'b> {

@@ -61,9 +61,37 @@
 //!
 //! An **enriched** reading (`weir.enriched`) is the reading with two more members at the front:
 //! ```json
-//! {"weir":{"stream":"<32 hex>","partition":3,"number":17,"edge":"gw-1","joined":true,"versions":{"devices":1}},
-//!  "dims":{"devices":{"site":"Graz","line":3}},"device":"pump-7", …}
+//! {"weir":{"stream":"<32 hex>","partition":3,"number":17,"edge":"gw-1","joined":true,"versions":{"devices":1},
+//!  "rules":17,"stores":["mysql"]},"dims":{"devices":{"site":"Graz","line":3}},"device":"pump-7", …}
 //! ```
+//! `rules`: the rule set that was in force; only when one was. `stores`: the only stores it goes to (`mysql`,
+//! `elasticsearch`, `clickhouse`); only when a rule chose some, otherwise it goes to all.
+//!
+//! An **aggregate** (`weir.aggregates`, key: as it came) is a window result with two more members at the front:
+//! ```json
+//! {"weir":{"stream":"<32 hex>","partition":3,"number":17,"edge":"gw-1","joined":true,"versions":{"devices":1}},
+//!  "dims":{…},"rule":"avg-10s", …}
+//! ```
+//! What it is: edge, rule, key, start, end and part; a higher `revision` replaces a lower one.
+//!
+//! A **loss** (`weir.losses`, key: the edge) is a gap with one more member at the front, or what the cloud itself found
+//! missing; then `weir` is the position of the record that showed it, and there may be no `edge`:
+//! ```json
+//! {"weir":{"stream":"<32 hex>","partition":3,"number":17,"edge":"gw-1"},"edge":"gw-1","reason":"dropped", …}
+//! {"weir":{"topic":"weir.readings","partition":3,"offset":99},"edge":"gw-1","reason":"unannounced","stream":"<32 hex>",
+//!  "topic":"weir.readings","partition":3,"from":17,"to":42,"count":26,"noticed":1790000099000}
+//! ```
+//!
+//! An **alert** (`weir.alerts`, key: the alert's key):
+//! ```json
+//! {"weir":{"stream":"<32 hex>","partition":3,"number":17,"edge":"gw-1","rules":17,"versions":{"devices":1}},
+//!  "rule":"too-hot","rule_version":3,"kind":"first","severity":"high","key":"pump-7","device":"pump-7",
+//!  "episode":{"stream":"<32 hex>","partition":3,"number":12},"since":1790000000000,"time":1790000009000,"repeat":0,
+//!  "value":81.5,"limit":80.0,"message":"…","values":{…},"tags":{…},"dims":{…},"received":1790000009042}
+//! ```
+//! `weir` is the reading that made it, `episode` the one that began the episode. `kind`: `first`, `repeat` (then `repeat`
+//! is 1, 2, …) or `recovered`. `since` and `time` are event times, `received` is that of the reading. What it is: rule,
+//! rule_version, key, episode, kind and repeat.
 
 use crate::record::{Identity, StreamId};
 
@@ -79,6 +107,18 @@ pub const LATE: &str = "weir.late";
 pub const GAPS: &str = "weir.gaps";
 /// Readings deduplicated and joined.
 pub const ENRICHED: &str = "weir.enriched";
+/// Window results, deduplicated and joined.
+pub const AGGREGATES: &str = "weir.aggregates";
+/// What will not come: gaps that edges announced, and what the cloud itself found missing.
+pub const LOSSES: &str = "weir.losses";
+/// What threshold rules found.
+pub const ALERTS: &str = "weir.alerts";
+/// Those of severity high, where they are wanted apart.
+pub const ALERTS_HIGH: &str = "weir.alerts.high";
+/// Those of severity medium.
+pub const ALERTS_MEDIUM: &str = "weir.alerts.medium";
+/// Those of severity low.
+pub const ALERTS_LOW: &str = "weir.alerts.low";
 /// All dead letters: the edges' and the cloud's own.
 pub const REJECTED: &str = "weir.rejected";
 /// Prefix of the changelog of an input topic's state.

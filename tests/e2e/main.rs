@@ -8,3 +8,5 @@
 mod books;
 mod damage;
 mod first_light;
+mod outputs;
+mod rules;

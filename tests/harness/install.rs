@@ -1,7 +1,7 @@
 //! Brings what the servers need: Debian packages, jars, one Python library, the real sensor series.
 //!
 //! In: what is on the machine. Out: programs on the path, and `target/stack/dist/` with `kafka/`,
-//! `elasticsearch/`, `python/` and `data/`; for the benchmark that needs it also `go/` and `telegraf/`.
+//! `elasticsearch/`, `python/` and `data/`; for the benchmarks that need them also `go/`, `telegraf/` and `flink/`.
 //! Guarantees: says what it installs; versions are pinned (Debian's are those of the release); a part is
 //! stamped with its version when it is complete, so an interrupted install is done again.
 //! On failure: the last lines of the installer's own output and where the rest is.
@@ -40,6 +40,25 @@ pub fn everything(places: &Places, progress: Progress<'_>) -> Result<()> {
 pub fn telegraf(places: &Places, progress: Progress<'_>) -> Result<PathBuf> {
     install(places, |dist| vec![python::engine(dist), go::toolchain(dist), go::telegraf(dist)], progress)?;
     Ok(places.dist().join("telegraf/telegraf"))
+}
+
+/// Apache Flink, which one benchmark compares with.
+#[derive(Clone, Debug)]
+pub struct Flink {
+    folder: PathBuf,
+}
+
+impl Flink {
+    /// Its class path.
+    pub(crate) fn classes(&self) -> String {
+        format!("{0}/launcher:{0}/lib/*", self.folder.display())
+    }
+}
+
+/// Installs Flink.
+pub fn flink(places: &Places, progress: Progress<'_>) -> Result<Flink> {
+    install(places, |dist| vec![maven::flink(dist)], progress)?;
+    Ok(Flink { folder: places.dist().join("flink") })
 }
 
 /// Installs those of the parts that are missing, in their order.

@@ -276,6 +276,17 @@ impl Oracle {
         })
     }
 
+    /// The first column of a SELECT in MySQL, as texts.
+    ///
+    /// # Errors
+    /// The server's.
+    pub fn rows_in_mysql(&self, select: &str) -> anyhow::Result<Vec<String>> {
+        self.runtime.block_on(async {
+            let mut connection = self.mysql.get_conn().await.context("MySQL")?;
+            connection.query(select).await.with_context(|| select.to_owned())
+        })
+    }
+
     /// Runs one statement in ClickHouse and gives its answer.
     ///
     /// # Errors

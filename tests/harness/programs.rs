@@ -125,6 +125,13 @@ impl<'a> Programs<'a> {
         Ok(())
     }
 
+    /// Whether `weir-cloud` has this command.
+    #[must_use]
+    pub fn has_command(&self, name: &str) -> bool {
+        let mut help = Command::new(self.binary(Program::Cloud));
+        help.args([name, "--help"]).output().is_ok_and(|output| output.status.success())
+    }
+
     /// Starts one under the supervisor.
     ///
     /// # Errors
@@ -274,6 +281,8 @@ url = "{mysql}"
 table = "{DEVICES_TABLE}"
 key = "device"
 columns = []
+[rules]
+url = "{mysql}"
 [sink.mysql]
 enabled = true
 url = "{mysql}"

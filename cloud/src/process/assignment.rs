@@ -1,7 +1,7 @@
 //! Which partitions are ours, and the state of each.
 //!
-//! Comes in: rebalances, noted by [`Rebalances`] while the consumer is polled, and restored marks. Goes out: the
-//! marks of a partition that may be processed.
+//! Comes in: rebalances, noted by [`Rebalances`] while the consumer is polled, and restored state. Goes out: the
+//! state of a partition that may be processed.
 //! Guarantees: a new partition is paused before its first record can arrive and stays so until its state is
 //! restored; the state of a revoked one is dropped.
 
@@ -11,8 +11,8 @@ use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
-use super::Input;
-use super::dedupe::Marks;
+use super::state::State;
+use super::{INPUTS, Input};
 
 /// A partition of an input topic.
 pub(super) type Place = (Input, i32);
@@ -88,7 +88,7 @@ pub(super) enum Partition {
     /// It may be processed.
     Ready {
         /// Its state.
-        marks: Marks,
+        state: Box<State>,
         /// Committed offset: the next record to process.
         next: i64,
     },
@@ -97,7 +97,7 @@ pub(super) enum Partition {
 /// Our partitions.
 #[derive(Debug, Default)]
 pub(super) struct Partitions {
-    lists: [Vec<Option<Partition>>; 2],
+    lists: [Vec<Option<Partition>>; INPUTS],
 }
 
 impl Partitions {
@@ -133,7 +133,9 @@ impl Partitions {
     }
 
     /// All of ours, to be changed.
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Partition> {
-        self.lists.iter_mut().flatten().flatten()
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (Place, &mut Partition)> {
+        Input::ALL.into_iter().zip(&mut self.lists).flat_map(|(input, list)| {
+            list.iter_mut().zip(0..).filter_map(move |(state, n)| Some(((input, n), state.as_mut()?)))
+        })
     }
 }

@@ -2,70 +2,103 @@
 //!
 //! Comes in: a stream and a number, in the order of the log. Goes out: accept or repeat.
 //! Guarantees: a number below the mark is never accepted again; what is decided in a cycle is staged and becomes the
-//! marks only with [`Marks::commit`], so that an aborted cycle leaves no trace. Pure.
-
-use std::collections::HashMap;
+//! marks only with [`Marks::commit`], so that an aborted cycle leaves no trace. A mark goes only [`CLOSED_MS`] after its
+//! stream was closed, or [`SILENT_MS`] after its last record. Pure: time is that of the records.
 
 use weir_shared::record::StreamId;
+
+use super::state::staged::Staged;
+
+/// A closed stream's mark is kept so long: redeliveries of its records by others than its edge are recognised until then.
+pub(super) const CLOSED_MS: i64 = 30 * 86_400_000;
+/// The mark of a stream that just stopped (its edge died) is kept so long.
+pub(super) const SILENT_MS: i64 = 365 * 86_400_000;
 
 /// What a record is to its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// New; this many numbers before it never came (given up by the edge, or lost by others).
+    /// New.
     Accept {
-        /// Numbers between the mark and this one.
-        missing: u64,
+        /// The number that was expected; what lies between never came (given up by the edge, or lost by others).
+        expected: u64,
+        /// The stream had been closed: somebody goes on under an identity that was given up, so probably a clone.
+        reopened: bool,
     },
     /// It was accepted before.
     Repeat,
 }
 
-/// The marks of one partition: stream → next number.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Marks {
-    committed: HashMap<StreamId, u64>,
-    staged: HashMap<StreamId, u64>,
+/// What is known of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// The next number.
+    pub(super) next: u64,
+    /// Kafka's time of its last record, ms since 1970.
+    pub(super) at: i64,
+    /// Whether its edge said that nothing more will come.
+    pub(super) closed: bool,
 }
+
+/// The marks of one partition.
+#[derive(Debug, Default)]
+pub(super) struct Marks(Staged<StreamId, Mark>);
 
 impl Marks {
     /// The acceptance rule; an unknown stream is accepted whatever its number. `number` is below `u64::MAX`.
-    pub(super) fn accept(&mut self, stream: StreamId, number: u64) -> Verdict {
-        let next = self.staged.get(&stream).or_else(|| self.committed.get(&stream)).copied();
-        let missing = match next {
-            Some(next) if number < next => return Verdict::Repeat,
-            Some(next) => number - next,
-            None => 0,
+    #[inline]
+    pub(super) fn accept(&mut self, stream: StreamId, number: u64, at: i64) -> Verdict {
+        let (expected, reopened) = match self.0.get(&stream) {
+            Some(mark) if number < mark.next => return Verdict::Repeat,
+            Some(mark) => (mark.next, mark.closed),
+            None => (number, false),
         };
-        self.staged.insert(stream, number + 1);
-        Verdict::Accept { missing }
+        self.0.set(stream, Some(Mark { next: number + 1, at, closed: false }));
+        Verdict::Accept { expected, reopened }
     }
 
-    /// The marks that this cycle moved.
-    pub(super) fn staged(&self) -> impl Iterator<Item = (StreamId, u64)> {
-        self.staged.iter().map(|(stream, next)| (*stream, *next))
+    /// Its edge says that the stream ended before number `next`.
+    pub(super) fn close(&mut self, stream: StreamId, next: u64, at: i64) {
+        // A stream that is not known here sent nothing here, or was forgotten: a mark would only grow the state.
+        if let Some(mark) = self.0.get(&stream) {
+            let next = next.max(mark.next);
+            self.0.set(stream, Some(Mark { next, at, closed: true }));
+        }
+    }
+
+    /// Lets go of the marks that are old at the time `now`; gives their number.
+    pub(super) fn expire(&mut self, now: i64) -> usize {
+        let old = |mark: &Mark| now.saturating_sub(mark.at) > if mark.closed { CLOSED_MS } else { SILENT_MS };
+        let streams: Vec<_> =
+            self.0.iter().filter(|(_, mark)| old(mark)).map(|(stream, _)| *stream).collect();
+        for stream in &streams {
+            self.0.set(*stream, None);
+        }
+        streams.len()
+    }
+
+    /// The marks that this cycle moved; `None` was let go.
+    pub(super) fn staged(&self) -> impl Iterator<Item = (StreamId, Option<Mark>)> {
+        self.0.staged().map(|(stream, mark)| (*stream, mark.copied()))
     }
 
     /// The transaction that carries the staged marks has been committed.
     pub(super) fn commit(&mut self) {
-        self.committed.extend(self.staged.drain());
+        self.0.commit();
     }
 
     /// The transaction was aborted.
     pub(super) fn abort(&mut self) {
-        self.staged.clear();
+        self.0.abort();
     }
 
     /// A mark read from the changelog; `None` is a tombstone.
-    pub(super) fn restore(&mut self, stream: StreamId, next: Option<u64>) {
-        match next {
-            Some(next) => self.committed.insert(stream, next),
-            None => self.committed.remove(&stream),
-        };
+    pub(super) fn restore(&mut self, stream: StreamId, mark: Option<Mark>) {
+        self.0.restore(stream, mark);
     }
 
     /// Streams with a mark.
     pub(super) fn len(&self) -> usize {
-        self.committed.len()
+        self.0.len()
     }
 }
 
@@ -77,26 +110,53 @@ mod tests {
 
     const S: StreamId = StreamId([1; 16]);
 
+    const fn new(expected: u64) -> Verdict {
+        Verdict::Accept { expected, reopened: false }
+    }
+
     #[test]
     fn the_rule() {
         let mut marks = Marks::default();
-        assert_eq!(marks.accept(S, 5), Verdict::Accept { missing: 0 }, "unknown stream");
-        assert_eq!(marks.accept(S, 5), Verdict::Repeat);
-        assert_eq!(marks.accept(S, 4), Verdict::Repeat);
-        assert_eq!(marks.accept(S, 6), Verdict::Accept { missing: 0 });
-        assert_eq!(marks.accept(S, 10), Verdict::Accept { missing: 3 });
+        assert_eq!(marks.accept(S, 5, 0), new(5), "unknown stream");
+        assert_eq!(marks.accept(S, 5, 0), Verdict::Repeat);
+        assert_eq!(marks.accept(S, 4, 0), Verdict::Repeat);
+        assert_eq!(marks.accept(S, 6, 0), new(6));
+        assert_eq!(marks.accept(S, 10, 0), new(7));
         marks.abort();
-        assert_eq!(marks.accept(S, 5), Verdict::Accept { missing: 0 }, "nothing stays of an aborted cycle");
+        assert_eq!(marks.accept(S, 5, 0), new(5), "nothing stays of an aborted cycle");
         marks.commit();
         assert_eq!(marks.staged().count(), 0);
-        assert_eq!(marks.accept(S, 5), Verdict::Repeat);
+        assert_eq!(marks.accept(S, 5, 0), Verdict::Repeat);
         marks.restore(S, None);
-        assert_eq!(marks.accept(S, 5), Verdict::Accept { missing: 0 });
+        assert_eq!(marks.accept(S, 5, 0), new(5));
+    }
+
+    #[test]
+    fn a_closed_stream_still_refuses_repeats_and_is_let_go_in_time() {
+        let mut marks = Marks::default();
+        marks.close(S, 9, 0);
+        assert_eq!(marks.staged().count(), 0, "a stream that sent nothing needs no mark");
+        marks.accept(S, 7, 1_000);
+        marks.close(S, 8, 2_000);
+        marks.commit();
+        assert_eq!(marks.accept(S, 7, 3_000), Verdict::Repeat);
+        assert_eq!(marks.accept(S, 8, 3_000), Verdict::Accept { expected: 8, reopened: true });
+        marks.abort();
+        assert_eq!(marks.expire(2_000 + CLOSED_MS), 0);
+        assert_eq!(marks.expire(2_001 + CLOSED_MS), 1);
+        assert_eq!(marks.staged().collect::<Vec<_>>(), [(S, None)]);
+        marks.commit();
+        assert_eq!(marks.len(), 0);
+        marks.accept(S, 1, 0);
+        marks.commit();
+        assert_eq!(marks.expire(SILENT_MS), 0);
+        assert_eq!(marks.expire(SILENT_MS + 1), 1);
     }
 
     #[derive(Clone, Debug)]
     enum Step {
         See(u8, u64),
+        Close(u8),
         Commit,
         Abort,
         /// The process dies and restores what was committed.
@@ -106,6 +166,7 @@ mod tests {
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
             12 => (0u8..3, 0u64..12).prop_map(|(s, n)| Step::See(s, n)),
+            1 => (0u8..3).prop_map(Step::Close),
             2 => Just(Step::Commit),
             1 => Just(Step::Abort),
             1 => Just(Step::Restart),
@@ -124,15 +185,16 @@ mod tests {
                 match step {
                     Step::See(s, n) => {
                         let highest = kept.iter().chain(&open).filter(|k| k.0 == s).map(|k| k.1).max();
-                        match marks.accept(StreamId([s; 16]), n) {
-                            Verdict::Accept { missing } => {
+                        match marks.accept(StreamId([s; 16]), n, 0) {
+                            Verdict::Accept { expected, .. } => {
                                 prop_assert!(highest.is_none_or(|h| n > h));
-                                prop_assert_eq!(missing, highest.map_or(0, |h| n - h - 1));
+                                prop_assert_eq!(expected, highest.map_or(n, |h| h + 1));
                                 open.insert((s, n));
                             }
                             Verdict::Repeat => prop_assert!(highest.is_some_and(|h| n <= h)),
                         }
                     }
+                    Step::Close(s) => marks.close(StreamId([s; 16]), 0, 0),
                     Step::Commit => {
                         log.extend(marks.staged());
                         marks.commit();
@@ -144,7 +206,7 @@ mod tests {
                     }
                     Step::Restart => {
                         marks = Marks::default();
-                        log.iter().for_each(|(s, n)| marks.restore(*s, Some(*n)));
+                        log.iter().for_each(|(s, mark)| marks.restore(*s, *mark));
                         open.clear();
                     }
                 }

@@ -1,20 +1,30 @@
-//! One record in, at most one record out: dedupe, check, join, write.
+//! One record in; what is made of it out: dedupe, check, join, write.
 //!
-//! Comes in: a record with its headers, the marks of its partition, the dimension tables. Goes out: topic, key and
-//! headers of the result, its value in a buffer that is used again.
-//! Guarantees: each record is exactly one of enriched, rejected, repeat or control in its [`Tally`]. Pure: no Kafka, no clock.
+//! Comes in: a record with its headers, the state of its partition, the tables and rules of this cycle. Goes out: records
+//! for the output topics, through [`Emit`].
+//! Guarantees: each record is exactly one of enriched, filtered, rejected, repeat or control in its [`Tally`]. What a mask
+//! hides leaves in no form. Pure: no Kafka, no clock; the same records with the same tables and rules give the same bytes.
+//! On failure: of the receiver only; the cycle is then taken back.
 
-use std::borrow::Cow;
+mod aggregates;
+mod readings;
 
-use weir_shared::record::{DEVICE_BYTES_MAX, Identity};
+use std::sync::Arc;
+
+use serde::Deserialize;
+use weir_shared::reading::Reading;
+use weir_shared::reading::strict::{self, Refusal};
+use weir_shared::record::{DEVICE_BYTES_MAX, Identity, StreamId};
 use weir_shared::wire;
 
-use super::Input;
-use super::dedupe::{Marks, Verdict};
-use super::join::Dimensions;
+use super::join::{Found, Snapshot};
 use super::measures::Tally;
-use super::outputs::{self, Origin, VALUE_BYTES_MAX};
-use super::reading::{self, Refusal};
+use super::outputs::{self, Letter, Loss, Origin, Raw, VALUE_BYTES_MAX};
+use super::state::State;
+use super::transaction::Failure;
+use super::{Input, dedupe};
+use crate::rules::store::Loaded;
+use crate::rules::{Counts, Evaluator, Kind, Malformed, Verdict};
 
 /// Reason under which dead letters that the edges made are counted here.
 const FROM_EDGE: &str = "from_edge";
@@ -32,6 +42,8 @@ pub(super) struct Headers<'a> {
     pub(super) number: Option<&'a [u8]>,
     /// [`wire::CONTROL`]
     pub(super) control: Option<&'a [u8]>,
+    /// Whether it has [`wire::BACKLOG`].
+    pub(super) backlog: bool,
 }
 
 /// A record of an input topic.
@@ -47,131 +59,267 @@ pub(super) struct Incoming<'a> {
     pub(super) headers: Headers<'a>,
 }
 
-/// A record to be produced; its value is [`Engine::value`].
-#[derive(Debug)]
+/// A record to be produced.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Outgoing<'a> {
-    pub(super) topic: &'static str,
-    pub(super) key: Option<Cow<'a, [u8]>>,
-    /// Headers to pass on: all three, or none.
-    pub(super) headers: Option<[(&'static str, &'a [u8]); 3]>,
+    pub(super) topic: &'a str,
+    pub(super) key: Option<&'a [u8]>,
+    pub(super) value: &'a [u8],
 }
 
-/// Turns records into results.
-pub(super) struct Engine<'a> {
-    dimensions: &'a Dimensions,
+/// Who takes the results.
+pub(super) trait Emit {
+    /// Takes one; its bytes are gone afterwards.
+    fn emit(&mut self, out: Outgoing<'_>) -> Result<(), Failure>;
+}
+
+/// One version of everything that a cycle is computed with.
+#[derive(Clone)]
+pub(super) struct World {
+    /// Dimension tables.
+    pub(super) tables: Arc<Snapshot>,
+    /// Rules in force.
+    pub(super) rules: Arc<Loaded>,
+}
+
+/// What is kept from cycle to cycle: room, and compiled rules.
+pub(super) struct Engine {
+    evaluator: Evaluator,
+    verdict: Verdict,
+    /// Every mask, for what has no reading to ask their conditions of.
+    all_masks: Verdict,
+    alerts_by_severity: bool,
     value: Vec<u8>,
+    body: Vec<u8>,
     dims: Vec<u8>,
-    /// Rows found and not found in each dimension table since the last commit.
-    looked_up: Vec<(u64, u64)>,
+    masked_dims: Vec<u8>,
+    /// Only its room is used again.
+    reading: Reading<'static>,
 }
 
-impl<'a> Engine<'a> {
-    /// With the tables that readings are joined with.
-    pub(super) fn new(dimensions: &'a Dimensions) -> Self {
-        let looked_up = vec![(0, 0); dimensions.len()];
-        Self { dimensions, value: Vec::new(), dims: Vec::new(), looked_up }
+impl Engine {
+    /// Without rules yet.
+    pub(super) fn new(alerts_by_severity: bool) -> Self {
+        Self {
+            evaluator: Evaluator::new(Arc::default()),
+            verdict: Verdict::default(),
+            all_masks: Verdict::default(),
+            alerts_by_severity,
+            value: Vec::new(),
+            body: Vec::new(),
+            dims: Vec::new(),
+            masked_dims: Vec::new(),
+            reading: Reading::default(),
+        }
     }
 
-    /// Value of the last result.
-    pub(super) fn value(&self) -> &[u8] {
-        &self.value
+    /// Begins a cycle with these tables and rules.
+    pub(super) fn begin<'w>(&'w mut self, world: &'w World) -> Cycle<'w> {
+        let set = &world.rules.set;
+        if !Arc::ptr_eq(set, self.evaluator.set()) {
+            self.evaluator = Evaluator::new(Arc::clone(set));
+            self.verdict = Verdict::default();
+            let masks = set.rules().iter().filter(|rule| rule.kind == Kind::Mask);
+            self.all_masks.masks = masks.map(|rule| rule.index).collect();
+        }
+        Cycle { engine: self, world, found: Found::default() }
     }
 
+    /// How the rules fared since the last time, by index.
+    pub(super) fn take_counts(&mut self) -> Vec<Counts> {
+        self.evaluator.take_counts()
+    }
+}
+
+/// The records of one cycle on their way.
+pub(super) struct Cycle<'w> {
+    engine: &'w mut Engine,
+    world: &'w World,
+    found: Found<'w>,
+}
+
+/// Who a record is, and the name of its edge.
+type Whose<'r> = (Identity, &'r str);
+
+impl Cycle<'_> {
     /// The cycle has been committed.
-    pub(super) fn commit(&mut self) {
-        self.dimensions.count(&self.looked_up);
-        self.abort();
+    pub(super) fn commit(mut self) {
+        self.found.count();
     }
 
-    /// The cycle was taken back.
-    pub(super) fn abort(&mut self) {
-        self.looked_up.fill((0, 0));
-    }
-
-    /// Processes a record; `None` is a repeat, or a control record.
-    pub(super) fn process<'r>(
+    /// Processes a record.
+    ///
+    /// # Errors
+    /// Those of `emit`.
+    pub(super) fn process(
         &mut self,
-        record: &Incoming<'r>,
-        marks: &mut Marks,
+        record: &Incoming<'_>,
+        state: &mut State,
         tally: &mut Tally,
-    ) -> Option<Outgoing<'r>> {
+        emit: &mut impl Emit,
+    ) -> Result<(), Failure> {
         tally.received += 1;
-        let identity = match identity(record) {
-            Ok(identity) => identity,
+        state.passes(record.timestamp_ms);
+        let whose = match identity(record) {
+            Ok(whose) => whose,
             // Without an identity there is nothing to compare: its offset is all it has.
-            Err(refusal) => return Some(self.reject(record, None, &refusal, tally)),
+            Err(refusal) => return self.reject(record, None, &refusal, tally, emit),
         };
-        match marks.accept(identity.0.stream, identity.0.number) {
-            Verdict::Accept { missing } => tally.missing += missing,
-            Verdict::Repeat => {
+        match state.marks.accept(whose.0.stream, whose.0.number, record.timestamp_ms) {
+            dedupe::Verdict::Repeat => {
                 tally.repeats += 1;
-                return None;
+                return Ok(());
+            }
+            dedupe::Verdict::Accept { expected, reopened } => {
+                tally.reopened += u64::from(reopened);
+                if whose.0.number > expected {
+                    tally.missing += whose.0.number - expected;
+                    self.lost(record, whose, expected, emit)?;
+                }
             }
         }
-        if record.headers.control.is_some() {
+        if let Some(control) = record.headers.control {
+            if let Some((stream, next)) = closed(control, record.value.unwrap_or_default()) {
+                state.marks.close(stream, next, record.timestamp_ms);
+            }
             tally.controls += 1;
-            return None;
+            return Ok(());
         }
         let body = record.value.unwrap_or_default();
         let done = match record.input {
-            Input::Readings => self.enrich(identity, body),
-            Input::EdgeRejected => self.forward(record, identity, body),
+            Input::Readings => self.reading(record, whose, body, state, tally, emit),
+            Input::EdgeRejected => self.forward(record, whose, body, emit),
+            Input::Windows => self.aggregate(record, whose, body, emit),
+            Input::Gaps => self.loss(record, whose, body, emit),
         };
-        Some(match done {
-            Err(refusal) => self.reject(record, Some(identity), &refusal, tally),
-            Ok(device) => {
-                let (topic, key) = match device {
-                    Some(device) => {
-                        tally.enriched += 1;
-                        (wire::ENRICHED, Some(bytes_of(device)))
-                    }
-                    None => {
-                        *tally.rejected.entry(FROM_EDGE).or_default() += 1;
-                        (wire::REJECTED, record.key.map(Cow::Borrowed))
-                    }
-                };
-                Outgoing { topic, key, headers: pass_on(record) }
+        match done {
+            Err(Refused::Record(refusal)) => self.reject(record, Some(whose), &refusal, tally, emit),
+            Err(Refused::Emit(failure)) => Err(failure),
+            Ok(()) => {
+                match record.input {
+                    // Counted where it is known what became of it.
+                    Input::Readings => {}
+                    Input::EdgeRejected => *tally.rejected.entry(FROM_EDGE).or_default() += 1,
+                    Input::Windows | Input::Gaps => tally.enriched += 1,
+                }
+                Ok(())
             }
-        })
+        }
     }
 
-    fn enrich<'r>(
-        &mut self,
-        (id, edge): (Identity, &str),
-        body: &'r [u8],
-    ) -> Result<Option<Cow<'r, str>>, Refusal> {
-        let device = reading::device(body)?;
-        let joined = self.dimensions.join(&device, &mut self.dims, &mut self.looked_up);
-        outputs::enriched(&mut self.value, (id, edge), joined, self.dimensions.versions(), &self.dims, body);
-        fits(&self.value).map(|()| Some(device))
-    }
-
-    fn forward<'r>(
+    fn loss(
         &mut self,
         record: &Incoming<'_>,
-        identity: (Identity, &str),
+        whose: Whose<'_>,
         body: &[u8],
-    ) -> Result<Option<Cow<'r, str>>, Refusal> {
-        reading::dead_letter(body)?;
-        outputs::forwarded(&mut self.value, &origin(record, Some(identity)), body);
-        fits(&self.value).map(|()| None)
+        emit: &mut impl Emit,
+    ) -> Result<(), Refused> {
+        strict::object(body, &["weir"])?;
+        outputs::loss(&mut self.engine.value, whose, body);
+        fits(&self.engine.value)?;
+        let value = &self.engine.value;
+        Ok(emit.emit(Outgoing { topic: wire::LOSSES, key: short(record.key), value })?)
     }
 
-    fn reject<'r>(
+    fn forward(
         &mut self,
-        record: &Incoming<'r>,
-        identity: Option<(Identity, &str)>,
+        record: &Incoming<'_>,
+        whose: Whose<'_>,
+        body: &[u8],
+        emit: &mut impl Emit,
+    ) -> Result<(), Refused> {
+        strict::object(body, &["weir"])?;
+        let withheld;
+        let body = if self.engine.all_masks.masks.is_empty() {
+            body
+        } else {
+            withheld = outputs::without_raw(body)?;
+            &withheld
+        };
+        outputs::forwarded(&mut self.engine.value, &origin(record, Some(whose)), body);
+        fits(&self.engine.value)?;
+        let value = &self.engine.value;
+        Ok(emit.emit(Outgoing { topic: wire::REJECTED, key: short(record.key), value })?)
+    }
+
+    fn reject(
+        &mut self,
+        record: &Incoming<'_>,
+        whose: Option<Whose<'_>>,
         refusal: &Refusal,
         tally: &mut Tally,
-    ) -> Outgoing<'r> {
+        emit: &mut impl Emit,
+    ) -> Result<(), Failure> {
         *tally.rejected.entry(refusal.reason).or_default() += 1;
+        let masked = !self.engine.all_masks.masks.is_empty();
         let raw = record.value.unwrap_or_default();
-        outputs::rejection(&mut self.value, &origin(record, identity), refusal, record.timestamp_ms, raw);
-        let headers = identity.and_then(|_| pass_on(record));
-        // A key of any length may come; a long one would not fit beside the value.
-        let key = record.key.filter(|key| key.len() <= DEVICE_BYTES_MAX).map(Cow::Borrowed);
-        Outgoing { topic: wire::REJECTED, key, headers }
+        // What cannot be read cannot be masked.
+        let raw = if masked { Raw::Withheld(raw.len()) } else { Raw::Shown(raw) };
+        let letter = Letter { stage: "process", refusal, received_ms: record.timestamp_ms, raw };
+        outputs::rejection(&mut self.engine.value, &origin(record, whose), &letter);
+        let key = if masked { None } else { short(record.key) };
+        emit.emit(Outgoing { topic: wire::REJECTED, key, value: &self.engine.value })
     }
+
+    /// Tells of numbers that did not come before this record. Whether an edge announced them is for those to compare who
+    /// have all of `weir.losses`: the announcement comes by another topic, sooner or later.
+    fn lost(
+        &mut self,
+        record: &Incoming<'_>,
+        (identity, edge): Whose<'_>,
+        expected: u64,
+        emit: &mut impl Emit,
+    ) -> Result<(), Failure> {
+        let loss = Loss {
+            reason: "observed",
+            edge,
+            stream: Some(identity.stream),
+            from: expected,
+            to: identity.number - 1,
+            noticed: record.timestamp_ms,
+        };
+        outputs::found_loss(&mut self.engine.value, &origin(record, None), &loss);
+        let value = &self.engine.value;
+        emit.emit(Outgoing { topic: wire::LOSSES, key: Some(edge.as_bytes()), value })
+    }
+}
+
+/// Why a record was not passed on.
+enum Refused {
+    Record(Refusal),
+    Emit(Failure),
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self::Record(refusal)
+    }
+}
+
+impl From<Malformed> for Refused {
+    fn from(error: Malformed) -> Self {
+        Self::Record(Refusal::new("malformed", error.to_string()))
+    }
+}
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
+        Self::Emit(failure)
+    }
+}
+
+/// Stream and next number of a [`wire::CLOSED`] record; `None` when it tells something else.
+fn closed(control: &[u8], value: &[u8]) -> Option<(StreamId, u64)> {
+    #[derive(Deserialize)]
+    struct Closed<'a> {
+        stream: &'a str,
+        next: u64,
+    }
+    if control != wire::CLOSED {
+        return None;
+    }
+    let closed: Closed<'_> = serde_json::from_slice(value).ok()?;
+    Some((StreamId::from_hex(closed.stream.as_bytes())?, closed.next))
 }
 
 fn fits(value: &[u8]) -> Result<(), Refusal> {
@@ -182,20 +330,13 @@ fn fits(value: &[u8]) -> Result<(), Refusal> {
     Err(Refusal::new("too_large", detail))
 }
 
-fn bytes_of(text: Cow<'_, str>) -> Cow<'_, [u8]> {
-    match text {
-        Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
-        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
-    }
+/// A key of any length may come; a long one would not fit beside the value.
+fn short(key: Option<&[u8]>) -> Option<&[u8]> {
+    key.filter(|key| key.len() <= DEVICE_BYTES_MAX)
 }
 
 fn origin<'a>(record: &Incoming<'_>, identity: Option<(Identity, &'a str)>) -> Origin<'a> {
     Origin { topic: record.input.topic(), partition: record.partition, offset: record.offset, identity }
-}
-
-fn pass_on<'r>(record: &Incoming<'r>) -> Option<[(&'static str, &'r [u8]); 3]> {
-    let Headers { edge, stream, number, .. } = record.headers;
-    Some([(wire::EDGE, edge?), (wire::STREAM, stream?), (wire::NUMBER, number?)])
 }
 
 /// Who the record says it is, and the name of its edge.

@@ -1,220 +1,127 @@
-//! Dimension tables: business data by device, added to each reading.
+//! Dimension tables: business data by key, added to each reading.
 //!
-//! Comes in: the `[[dimension]]` tables, loaded once at start by [`mysql`]. Goes out: the member `dims` of a reading.
-//! Guarantees: every reading of one run is joined with the same snapshot, whose version it carries; rows are written
-//! as JSON when they are loaded, so that a join is a lookup and a copy.
-//! On failure: a database that is away, or a table that must not be used, is tried again with growing waits; no
-//! record is processed before.
+//! The flow: [`load`] reads the tables of a server in one moment ([`schema`] refuses what cannot be used, [`rows`]
+//! writes the JSON, [`table`] keeps it); [`follow`] reads the row events that come behind ([`tail`], [`statement`],
+//! [`image`]) and puts the result on the [`board`], where workers take a [`snapshot`] for each cycle.
+//!
+//! Guarantees: every table of a snapshot is as it stood between two transactions; rows are written as JSON when they
+//! come, so that a join is a lookup and a copy; a row from the binlog has the same bytes as the same row loaded.
+//! On failure: see [`follow`]; nothing is processed before every table was loaded once.
+//!
+//! **Version**: an integer that orders the states of a dimension: number of the binlog file × 10¹⁰ + offset up to which
+//! everything is there; in poll mode ms since 1970 of the load that brought the last change. A binlog that is reset
+//! begins with small numbers again.
 
-mod mysql;
+mod board;
+mod config;
+mod follow;
+mod image;
+mod load;
+mod measures;
 mod rows;
+mod schema;
+mod server;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "columns, schema and policies are for the rules and the new worker")
+)]
+mod snapshot;
+mod statement;
+mod table;
+mod tail;
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use metrics::{Counter, counter, gauge};
 use mysql_async::Opts;
-use weir_shared::backoff::Backoff;
-use weir_shared::config::Section;
 use weir_shared::supervise::{Error, Stop};
 
-/// Every key of one `[[dimension]]` with its default.
-const ITEM: &str = "name = ''\nurl = ''\ntable = ''\nkey = 'device'\ncolumns = []\n";
+use board::Board;
+use follow::Follower;
+pub(in crate::process) use snapshot::{Found, Snapshot};
 
-/// One `[[dimension]]`.
+pub(crate) use config::DimensionConfig;
+
+/// How often ages are shown.
+const SHOWN: Duration = Duration::from_secs(1);
+
+/// All dimension tables, followed by one thread; clones are for workers.
 #[derive(Clone, Debug)]
-pub(crate) struct DimensionConfig {
-    /// Name under `dims`.
-    pub(crate) name: String,
-    /// Database.
-    pub(crate) url: Opts,
-    /// `table` or `database.table`.
-    pub(crate) table: String,
-    /// Unique column that is compared with the device.
-    pub(crate) key: String,
-    /// Columns to add; empty: all but the key.
-    pub(crate) columns: Vec<String>,
+pub(crate) struct Dimensions {
+    configs: Arc<[DimensionConfig]>,
+    board: Arc<Board>,
 }
 
-impl DimensionConfig {
-    /// Reads all `[[dimension]]` of the root section.
-    pub(crate) fn read_all(root: &Section<'_>) -> Vec<Self> {
-        let mut names = Vec::new();
-        root.each("dimension", ITEM, |item| {
-            let name = item.required("name", "the name under \"dims\"");
-            let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-            if !name.chars().all(fits) || name.len() > 60 {
-                item.problem("name", "must be at most 60 letters, digits, _ and -");
+impl Dimensions {
+    /// Loads nothing yet.
+    pub(crate) fn new(configs: &[DimensionConfig]) -> Self {
+        let dimensions = configs.iter().map(snapshot::Dimension::new).collect();
+        Self { configs: configs.into(), board: Arc::new(Board::new(dimensions)) }
+    }
+
+    /// What is in force; `None` until every table was loaded once.
+    pub(in crate::process) fn current(&self) -> Option<Arc<Snapshot>> {
+        self.board.current()
+    }
+
+    /// Follows all tables until told to stop, also while servers are away. Blocks: call it on a thread of its own.
+    ///
+    /// # Errors
+    /// When there is no runtime, or a follower panicked.
+    pub(crate) fn follow(&self, stop: &Stop) -> Result<(), Error> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let mut followers = tokio::task::JoinSet::new();
+            for dimensions in servers(&self.configs) {
+                followers.spawn_local(Follower::new(Arc::clone(&self.board), dimensions).run());
             }
-            if !name.is_empty() && names.contains(&name) {
-                item.problem("name", &format!("{name:?} is there twice"));
+            loop {
+                tokio::select! {
+                    () = stop.wait() => return Ok(()),
+                    Some(Err(error)) = followers.join_next() => return Err(error.into()),
+                    () = tokio::time::sleep(SHOWN) => self.board.show_ages(),
+                }
             }
-            names.push(name.clone());
-            let url = Opts::from_url(&item.required("url", "mysql://user:password@host:3306/database"));
-            let url = url.unwrap_or_else(|error| {
-                item.problem("url", &format!("must be mysql://user:password@host:3306/database: {error}"));
-                Opts::default()
-            });
-            let table = item.required("table", "the table, or database.table");
-            if table.split('.').count() > 2 || (!table.contains('.') && url.db_name().is_none()) {
-                item.problem(
-                    "table",
-                    "must be database.table, or a table of the database that the url names",
-                );
-            }
-            let (key, columns) = (item.required("key", "the unique column"), item.strings("columns"));
-            Self { name, url, table, key, columns }
         })
     }
 }
 
-/// All tables, each as it stood in one moment.
-#[derive(Debug, Default)]
-pub(super) struct Dimensions {
-    tables: Vec<Table>,
-    /// JSON: name → version.
-    versions: Vec<u8>,
+/// The columns that rules may name of a dimension, asked of its database. Blocks for some seconds at most.
+///
+/// # Errors
+/// What the database says, or that it does not answer.
+pub(crate) fn columns(config: &DimensionConfig) -> Result<Vec<String>, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| e.to_string())?;
+    let asked = async {
+        let mut conn = load::connect(&config.url).await?;
+        let schema = schema::Schema::read(&mut conn, config).await;
+        load::disconnect(conn).await;
+        let schema = schema?;
+        let (_, shown) = schema.places(config)?;
+        Ok::<_, load::Error>(shown.into_iter().map(|i| schema.columns[i].name.clone()).collect())
+    };
+    runtime.block_on(asked).map_err(|e| e.to_string())
 }
 
-/// One table in memory.
-#[derive(Debug)]
-struct Table {
-    /// `"name":`
-    member: Vec<u8>,
-    /// Device → JSON object.
-    rows: HashMap<Box<str>, Box<[u8]>>,
-    hits: Counter,
-    misses: Counter,
-}
-
-impl Dimensions {
-    /// Loads all tables, as long as it takes; `None` when told to stop.
-    ///
-    /// # Errors
-    /// When there is no runtime.
-    pub(super) fn load(configs: &[DimensionConfig], stop: &Stop) -> Result<Option<Self>, Error> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let mut dimensions = Self::default();
-        let mut versions = serde_json::Map::new();
-        for config in configs {
-            let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
-            let snapshot = loop {
-                let loaded = runtime.block_on(async {
-                    tokio::select! {
-                        loaded = mysql::load(config) => Some(loaded),
-                        () = stop.wait() => None,
-                    }
-                });
-                match loaded {
-                    None => return Ok(None),
-                    Some(Ok(snapshot)) => break snapshot,
-                    Some(Err(error)) => {
-                        let wait = backoff.wait();
-                        let name = &config.name;
-                        tracing::warn!("dimension {name}: {error}; again in {} ms", wait.as_millis());
-                        if stop.wait_for(wait) {
-                            return Ok(None);
-                        }
-                    }
-                }
-            };
-            tracing::info!(
-                "dimension {}: {} rows, version {}",
-                config.name,
-                snapshot.rows.len(),
-                snapshot.version
-            );
-            versions.insert(config.name.clone(), snapshot.version.into());
-            dimensions.tables.push(Table::new(&config.name, snapshot));
-        }
-        dimensions.versions = serde_json::Value::Object(versions).to_string().into_bytes();
-        Ok(Some(dimensions))
-    }
-
-    /// Number of tables.
-    pub(super) fn len(&self) -> usize {
-        self.tables.len()
-    }
-
-    /// JSON object: name → version.
-    pub(super) fn versions(&self) -> &[u8] {
-        &self.versions
-    }
-
-    /// Writes the member `dims` for a device; true when every table has it. Counts hits and misses per table.
-    pub(super) fn join(&self, device: &str, out: &mut Vec<u8>, looked_up: &mut [(u64, u64)]) -> bool {
-        out.clear();
-        out.push(b'{');
-        let mut joined = true;
-        for (table, (hits, misses)) in self.tables.iter().zip(looked_up) {
-            if let Some(row) = table.rows.get(device) {
-                *hits += 1;
-                if out.len() > 1 {
-                    out.push(b',');
-                }
-                out.extend_from_slice(&table.member);
-                out.extend_from_slice(row);
-            } else {
-                *misses += 1;
-                joined = false;
-            }
-        }
-        out.push(b'}');
-        joined
-    }
-
-    /// Shows the hits and misses of a committed cycle.
-    pub(super) fn count(&self, looked_up: &[(u64, u64)]) {
-        for (table, (hits, misses)) in self.tables.iter().zip(looked_up) {
-            table.hits.increment(*hits);
-            table.misses.increment(*misses);
+/// Dimensions that one follower serves: of the same server, by the same user, in the same mode.
+fn servers(configs: &[DimensionConfig]) -> Vec<Vec<(usize, DimensionConfig)>> {
+    let who = |url: &Opts| {
+        let (user, password) = (url.user().map(str::to_owned), url.pass().map(str::to_owned));
+        (url.ip_or_hostname().to_owned(), url.tcp_port(), user, password)
+    };
+    let mut servers: Vec<Vec<(usize, DimensionConfig)>> = Vec::new();
+    for (i, config) in configs.iter().enumerate() {
+        let is_its = |list: &&mut Vec<(usize, DimensionConfig)>| {
+            list.iter().any(|(_, c)| c.mode == config.mode && who(&c.url) == who(&config.url))
+        };
+        match servers.iter_mut().find(is_its) {
+            Some(list) => list.push((i, config.clone())),
+            None => servers.push(vec![(i, config.clone())]),
         }
     }
-}
-
-impl Table {
-    fn new(name: &str, snapshot: rows::Snapshot) -> Self {
-        let label = || name.to_owned();
-        gauge!("weir_cloud_dimension_rows", "dimension" => label()).set(snapshot.rows.len() as f64);
-        gauge!("weir_cloud_dimension_version", "dimension" => label()).set(snapshot.version as f64);
-        Self {
-            member: format!("\"{name}\":").into_bytes(),
-            rows: snapshot.rows,
-            hits: counter!("weir_cloud_dimension_hits_total", "dimension" => label()),
-            misses: counter!("weir_cloud_dimension_misses_total", "dimension" => label()),
-        }
-    }
+    servers
 }
 
 #[cfg(test)]
-impl Dimensions {
-    /// Tables of one row each, for tests: name, device, JSON of the row.
-    pub(super) fn of(tables: &[(&str, &str, &str)]) -> Self {
-        let mut versions = serde_json::Map::new();
-        let mut list = Vec::new();
-        for (name, device, row) in tables {
-            let rows = HashMap::from([(Box::from(*device), Box::from(row.as_bytes()))]);
-            versions.insert((*name).to_owned(), 7.into());
-            list.push(Table::new(name, rows::Snapshot { rows, version: 7 }));
-        }
-        Self { tables: list, versions: serde_json::Value::Object(versions).to_string().into_bytes() }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn joined_only_when_every_table_has_the_device() {
-        let dims = Dimensions::of(&[("a", "d", r#"{"x":1}"#), ("b", "d", "{}"), ("c", "e", "{}")]);
-        let (mut out, mut looked_up) = (Vec::new(), vec![(0, 0); 3]);
-        assert!(!dims.join("d", &mut out, &mut looked_up));
-        assert_eq!(out, br#"{"a":{"x":1},"b":{}}"#);
-        assert!(!dims.join("nobody", &mut out, &mut looked_up));
-        assert_eq!(out, b"{}");
-        assert_eq!(looked_up, [(1, 1), (1, 1), (0, 2)]);
-        assert_eq!(dims.versions(), br#"{"a":7,"b":7,"c":7}"#);
-        assert!(Dimensions::of(&[]).join("d", &mut out, &mut []));
-    }
-}
+mod tests;

@@ -1,20 +1,26 @@
-//! What the processor shows. The books balance: received = enriched + rejected + repeats + controls, counted after the commit.
+//! What the processor shows. The books balance: received = enriched + filtered + rejected + repeats +
+//! controls, counted after the commit.
 //!
 //! Comes in: what a cycle did. Goes out: metrics `weir_cloud_process_…`. Guarantees: no label per device.
+
+mod rules;
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
-use super::Input;
+pub(super) use rules::RuleMeasures;
+
+use super::worker::lost::Gap;
+use super::{INPUTS, Input};
 
 /// What one cycle did with the records of one input topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     /// Records taken from the log.
     pub(super) received: u64,
-    /// Readings sent on.
+    /// Readings, window results and gaps sent on.
     pub(super) enriched: u64,
     /// Dead letters, by reason.
     pub(super) rejected: HashMap<&'static str, u64>,
@@ -22,21 +28,32 @@ pub(super) struct Tally {
     pub(super) repeats: u64,
     /// Records that tell something and are no data.
     pub(super) controls: u64,
-    /// Numbers that never came.
+    /// Readings that a filter dropped, or that a route sent nowhere.
+    pub(super) filtered: u64,
+    /// Alerts sent.
+    pub(super) alerts: u64,
+    /// Dead letters of rules; the records themselves are counted elsewhere.
+    pub(super) rule_failures: u64,
+    /// Numbers that did not come before a higher one.
     pub(super) missing: u64,
+    /// Records of streams that had been closed: clones of an edge make them.
+    pub(super) reopened: u64,
 }
 
 /// Handles of all metrics of the processor.
 pub(super) struct Measures {
-    topics: [Topic; 2],
+    topics: [Topic; INPUTS],
     committed: Counter,
     aborted: Counter,
     fenced: Counter,
     rebuilt: Counter,
     cycle: Histogram,
     restore: Histogram,
+    alerts: Counter,
+    rule_failures: Counter,
     partitions: Gauge,
     marks: Gauge,
+    rule_states: Gauge,
 }
 
 struct Topic {
@@ -46,12 +63,15 @@ struct Topic {
     repeats: Counter,
     controls: Counter,
     missing: Counter,
+    reopened: Counter,
+    filtered: Counter,
     lag: Gauge,
 }
 
 impl Measures {
-    /// Registers them all, so that each shows its zero from the start.
-    pub(super) fn new() -> Self {
+    /// Registers those of one worker, so that each shows its zero from the start.
+    pub(super) fn new(who: &str) -> Self {
+        let worker = || who.to_owned();
         let topics = Input::ALL.map(|input| {
             let name = input.topic();
             Topic {
@@ -61,7 +81,9 @@ impl Measures {
                 repeats: counter!("weir_cloud_process_repeats_total", "topic" => name),
                 controls: counter!("weir_cloud_process_controls_total", "topic" => name),
                 missing: counter!("weir_cloud_process_missing_total", "topic" => name),
-                lag: gauge!("weir_cloud_process_lag_records", "topic" => name),
+                reopened: counter!("weir_cloud_process_reopened_total", "topic" => name),
+                filtered: counter!("weir_cloud_process_filtered_total", "topic" => name),
+                lag: gauge!("weir_cloud_process_lag_records", "topic" => name, "worker" => worker()),
             }
         });
         Self {
@@ -72,13 +94,16 @@ impl Measures {
             rebuilt: counter!("weir_cloud_process_rebuilt_total"),
             cycle: histogram!("weir_cloud_process_cycle_seconds"),
             restore: histogram!("weir_cloud_process_restore_seconds"),
-            partitions: gauge!("weir_cloud_process_partitions"),
-            marks: gauge!("weir_cloud_process_marks"),
+            alerts: counter!("weir_cloud_process_alerts_total"),
+            rule_failures: counter!("weir_cloud_process_rule_failures_total"),
+            partitions: gauge!("weir_cloud_process_partitions", "worker" => worker()),
+            marks: gauge!("weir_cloud_process_marks", "worker" => worker()),
+            rule_states: gauge!("weir_cloud_process_rule_states", "worker" => worker()),
         }
     }
 
     /// A cycle has been committed.
-    pub(super) fn committed(&self, tallies: &[Tally; 2], took: Duration) {
+    pub(super) fn committed(&self, tallies: &[Tally; INPUTS], took: Duration) {
         self.committed.increment(1);
         self.cycle.record(took);
         for (topic, tally) in self.topics.iter().zip(tallies) {
@@ -87,6 +112,10 @@ impl Measures {
             topic.repeats.increment(tally.repeats);
             topic.controls.increment(tally.controls);
             topic.missing.increment(tally.missing);
+            topic.reopened.increment(tally.reopened);
+            topic.filtered.increment(tally.filtered);
+            self.alerts.increment(tally.alerts);
+            self.rule_failures.increment(tally.rule_failures);
             for (reason, n) in &tally.rejected {
                 counter!("weir_cloud_process_rejected_total", "topic" => topic.name, "reason" => *reason)
                     .increment(*n);
@@ -114,14 +143,24 @@ impl Measures {
         self.restore.record(took);
     }
 
+    /// Records were gone from the log before they were processed.
+    pub(super) fn lost(&self, gaps: &[Gap]) {
+        for gap in gaps {
+            let count = (gap.end - gap.from).unsigned_abs();
+            counter!("weir_cloud_process_lost_offsets_total", "topic" => gap.place.0.topic())
+                .increment(count);
+        }
+    }
+
     /// Records that wait in an input topic.
     pub(super) fn lag(&self, input: Input, records: i64) {
         self.topics[input.index()].lag.set(records as f64);
     }
 
-    /// Partitions that are worked on, and the marks in memory.
-    pub(super) fn holding(&self, partitions: usize, marks: usize) {
+    /// Partitions that are worked on, and the marks and states of rules in memory.
+    pub(super) fn holding(&self, partitions: usize, marks: usize, rule_states: usize) {
         self.partitions.set(partitions as f64);
         self.marks.set(marks as f64);
+        self.rule_states.set(rule_states as f64);
     }
 }

@@ -1,4 +1,4 @@
-//! The values of what goes out: `weir.enriched` and `weir.rejected`.
+//! The values of what goes out: `weir.enriched`, `weir.aggregates`, `weir.losses` and `weir.rejected`.
 //!
 //! Comes in: where a record came from, what it was joined with, its bytes. Goes out: JSON in a buffer of the caller.
 //! Guarantees: the bytes of a reading or of an edge's dead letter stay as they are, unknown fields included: ours is
@@ -7,9 +7,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::json;
-use weir_shared::record::Identity;
-
-use super::reading::Refusal;
+use weir_shared::reading::strict::Refusal;
+use weir_shared::record::{Identity, StreamId};
 
 /// Largest value that is produced: what Kafka takes by default (1,048,588), less room for key and headers.
 pub(super) const VALUE_BYTES_MAX: usize = 980_000;
@@ -31,28 +30,93 @@ pub(super) struct Origin<'a> {
     pub(super) identity: Option<(Identity, &'a str)>,
 }
 
-/// Writes an enriched reading; `body` is the reading, a JSON object without `weir` and `dims`. `versions` and `dims`
-/// are JSON objects.
+/// What a reading or window result was made with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Joined<'a> {
+    /// Whether every dimension had a row.
+    pub(super) joined: bool,
+    /// Number of the rule set; 0: there is none, and nothing is said of it.
+    pub(super) rules: u64,
+    /// The only stores that are to keep it; `None`: all.
+    pub(super) stores: Option<&'a [&'static str]>,
+    /// JSON object: dimension → version.
+    pub(super) versions: &'a [u8],
+    /// JSON object: dimension → row.
+    pub(super) dims: &'a [u8],
+}
+
+/// Something that the cloud found missing.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Loss<'a> {
+    /// Why it is told.
+    pub(super) reason: &'static str,
+    /// Edge of the record that showed it; empty when there is none.
+    pub(super) edge: &'a str,
+    /// The stream whose numbers are missing; `None`: they are offsets.
+    pub(super) stream: Option<StreamId>,
+    /// The first that is missing.
+    pub(super) from: u64,
+    /// The last.
+    pub(super) to: u64,
+    /// When, ms since 1970.
+    pub(super) noticed: i64,
+}
+
+/// Writes an enriched reading or window result; `body` is a JSON object without `weir` and `dims`.
 pub(super) fn enriched(
     out: &mut Vec<u8>,
     (identity, edge): (Identity, &str),
-    joined: bool,
-    versions: &[u8],
-    dims: &[u8],
+    joined: &Joined<'_>,
     body: &[u8],
 ) {
     out.clear();
     out.extend_from_slice(b"{\"weir\":{");
     write_identity(out, identity, edge);
-    out.extend_from_slice(if joined {
+    out.extend_from_slice(if joined.joined {
         b",\"joined\":true,\"versions\":"
     } else {
         b",\"joined\":false,\"versions\":"
     });
-    out.extend_from_slice(versions);
+    out.extend_from_slice(joined.versions);
+    if joined.rules > 0 {
+        out.extend_from_slice(b",\"rules\":");
+        write_number(out, joined.rules);
+    }
+    if let Some(stores) = joined.stores {
+        out.extend_from_slice(b",\"stores\":");
+        serde_json::to_writer(&mut *out, stores).expect("names into memory");
+    }
     out.extend_from_slice(b"},\"dims\":");
-    out.extend_from_slice(dims);
+    out.extend_from_slice(joined.dims);
     splice(out, body);
+}
+
+/// Writes a gap that an edge announced; `body` is a JSON object without `weir`.
+pub(super) fn loss(out: &mut Vec<u8>, (identity, edge): (Identity, &str), body: &[u8]) {
+    out.clear();
+    out.extend_from_slice(b"{\"weir\":{");
+    write_identity(out, identity, edge);
+    out.push(b'}');
+    splice(out, body);
+}
+
+/// Writes what the cloud itself found missing; `origin` is the record that showed it, or the place where it was.
+pub(super) fn found_loss(out: &mut Vec<u8>, origin: &Origin<'_>, loss: &Loss<'_>) {
+    out.clear();
+    out.extend_from_slice(b"{\"weir\":");
+    write_origin(out, origin);
+    let body = json!({
+        "edge": loss.edge,
+        "reason": loss.reason,
+        "stream": loss.stream.map(|stream| stream.to_string()),
+        "topic": origin.topic,
+        "partition": origin.partition,
+        "from": loss.from,
+        "to": loss.to,
+        "count": loss.to - loss.from + 1,
+        "noticed": loss.noticed,
+    });
+    splice(out, body.to_string().as_bytes());
 }
 
 /// Writes a dead letter of an edge with its identity in the cloud; `body` is a JSON object without `weir`.
@@ -63,27 +127,58 @@ pub(super) fn forwarded(out: &mut Vec<u8>, origin: &Origin<'_>, body: &[u8]) {
     splice(out, body);
 }
 
-/// Writes the dead letter of a record that was refused here. `received_ms` is when the record came to Kafka.
-pub(super) fn rejection(
-    out: &mut Vec<u8>,
-    origin: &Origin<'_>,
-    refusal: &Refusal,
-    received_ms: i64,
-    raw: &[u8],
-) {
+/// The bytes of a refused record.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Raw<'a> {
+    /// As they may be shown.
+    Shown(&'a [u8]),
+    /// There are masks, and what cannot be read cannot be masked: only how many there were.
+    Withheld(usize),
+}
+
+/// A dead letter.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Letter<'a> {
+    /// Where it was refused.
+    pub(super) stage: &'static str,
+    /// Why.
+    pub(super) refusal: &'a Refusal,
+    /// When the record came to Kafka, ms since 1970.
+    pub(super) received_ms: i64,
+    /// The record.
+    pub(super) raw: Raw<'a>,
+}
+
+/// Writes the dead letter of a record that was refused here.
+pub(super) fn rejection(out: &mut Vec<u8>, origin: &Origin<'_>, letter: &Letter<'_>) {
+    let Letter { stage, refusal, received_ms, raw } = *letter;
     let mut detail = refusal.detail.as_str();
     if detail.len() > DETAIL_BYTES_MAX {
         detail = &detail[..detail.floor_char_boundary(DETAIL_BYTES_MAX)];
     }
+    let (bytes, raw) = match raw {
+        Raw::Shown(raw) => (raw.len(), BASE64.encode(&raw[..raw.len().min(RAW_BYTES_MAX)])),
+        Raw::Withheld(bytes) => (bytes, String::new()),
+    };
     let body = json!({
-        "stage": "process",
+        "stage": stage,
         "reason": refusal.reason,
         "detail": detail,
         "received": received_ms,
-        "bytes": raw.len(),
-        "raw": BASE64.encode(&raw[..raw.len().min(RAW_BYTES_MAX)]),
+        "bytes": bytes,
+        "raw": raw,
     });
     forwarded(out, origin, body.to_string().as_bytes());
+}
+
+/// A dead letter of an edge without the bytes of its message, which no mask can be laid on.
+pub(super) fn without_raw(body: &[u8]) -> Result<Vec<u8>, Refusal> {
+    let mut whole: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(body).map_err(|e| Refusal::new("not_json", e.to_string()))?;
+    if let Some(raw) = whole.get_mut("raw") {
+        *raw = String::new().into();
+    }
+    serde_json::to_vec(&whole).map_err(|e| Refusal::new("not_json", e.to_string()))
 }
 
 /// Ends a JSON object that has members already with the members of another.
@@ -156,11 +251,19 @@ mod tests {
     fn enriched_is_the_reading_with_two_members_at_the_front() {
         let mut out = Vec::new();
         let body = b" \n{ \"device\":\"d\", \"n\": 1.50 , \"x\":{}} ";
-        enriched(&mut out, (ID, "gw \"1\""), true, b"{\"devices\":5}", b"{\"devices\":{\"line\":3}}", body);
+        let joined = Joined {
+            joined: true,
+            rules: 4,
+            stores: Some(&["mysql"]),
+            versions: b"{\"devices\":5}",
+            dims: b"{\"devices\":{\"line\":3}}",
+        };
+        enriched(&mut out, (ID, "gw \"1\""), &joined, body);
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "{\"weir\":{\"stream\":\"abababababababababababababababab\",\"partition\":3,\"number\":17,\
-             \"edge\":\"gw \\\"1\\\"\",\"joined\":true,\"versions\":{\"devices\":5}},\
+             \"edge\":\"gw \\\"1\\\"\",\"joined\":true,\"versions\":{\"devices\":5},\
+             \"rules\":4,\"stores\":[\"mysql\"]},\
              \"dims\":{\"devices\":{\"line\":3}}, \"device\":\"d\", \"n\": 1.50 , \"x\":{}} "
         );
     }
@@ -181,7 +284,12 @@ mod tests {
     fn a_rejection_carries_what_is_known() {
         let mut out = Vec::new();
         let refusal = Refusal::new("not_json", "line 1");
-        rejection(&mut out, &origin(None), &refusal, 42, b"\xff{");
+        let raw = Raw::Shown(b"\xff{");
+        rejection(
+            &mut out,
+            &origin(None),
+            &Letter { stage: "process", refusal: &refusal, received_ms: 42, raw },
+        );
         let value: Value = serde_json::from_slice(&out).unwrap();
         let want = json!({
             "weir": {"partition": 3, "topic": "weir.readings", "offset": 99},
@@ -195,7 +303,9 @@ mod tests {
     fn a_rejection_always_fits() {
         let mut out = Vec::new();
         let refusal = Refusal::new("not_json", "ä".repeat(5_000));
-        rejection(&mut out, &origin(Some((ID, "gw"))), &refusal, 42, &vec![7; 2_000_000]);
+        let long = vec![7; 2_000_000];
+        let letter = Letter { stage: "process", refusal: &refusal, received_ms: 42, raw: Raw::Shown(&long) };
+        rejection(&mut out, &origin(Some((ID, "gw"))), &letter);
         assert!(out.len() < VALUE_BYTES_MAX, "{}", out.len());
         let value: Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(value["bytes"], 2_000_000);

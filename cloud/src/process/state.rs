@@ -1,78 +1,331 @@
 //! The state of a partition, and how it stands in its changelog `weir.state.<topic>` (same partition number).
 //!
-//! Format: key `mark/<stream, 32 hex digits>`, value `{"next": n}`, the next number expected of the stream; no value
-//! is a tombstone. A key of another kind is left to versions that know it.
-//! Guarantees: [`entry`] reads what [`mark_key`] and [`mark_value`] write; a mark that cannot be read is an error and
-//! never skipped, since a lost mark would let repeats through. Pure; reading it back is in [`restore`].
+//! Format: JSON values, whole for their key; no value is a tombstone.
+//! - `mark/<stream, 32 hex digits>`: `{"next":n,"at":ms,"closed":true}`: the next number expected of the stream, Kafka's
+//!   time of its last record, and whether it was closed (left out when not);
+//! - `seen`: `{"rules":n,"versions":{"devices":n}}`: the newest rule set and dimension versions that were applied here;
+//! - `topic`: `{"id":"…"}`: Kafka's id of the input topic;
+//! - `rule/["<rule>",<version>,"<key>"]`: the state of a threshold (`crate::rules`).
+//!
+//! A key of another kind is left to versions that know it.
+//! Guarantees: [`entry`] reads what [`State::staged`] writes; an entry that cannot be read is an error and never
+//! skipped, since a lost mark would let repeats through. Changes wait for the commit of their cycle. Pure; reading it
+//! back is in [`restore`].
 
 pub(super) mod restore;
+pub(super) mod rules;
+pub(super) mod staged;
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use weir_shared::record::StreamId;
 
+use super::dedupe::{Mark, Marks};
+use crate::rules::ThresholdState;
+use rules::RuleStates;
+
 const MARK: &[u8] = b"mark/";
+const SEEN: &[u8] = b"seen";
+const TOPIC: &[u8] = b"topic";
+const RULE: &[u8] = b"rule/";
+/// How often old marks are looked for, in the time of the records.
+const EXPIRE_EVERY_MS: i64 = 3_600_000;
+
+/// The newest versions that were applied to a partition: a worker with older ones must not go on with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Seen {
+    /// Number of the rule set; 0 is none.
+    #[serde(default)]
+    pub(super) rules: u64,
+    /// Version of each dimension.
+    #[serde(default)]
+    pub(super) versions: BTreeMap<Box<str>, u64>,
+}
+
+impl Seen {
+    /// Whether one of these is newer.
+    fn lacks(&self, rules: u64, versions: &[(Box<str>, u64)]) -> bool {
+        let newer = |(name, version): &(Box<str>, u64)| self.versions.get(name).is_none_or(|v| v < version);
+        rules > self.rules || versions.iter().any(newer)
+    }
+
+    /// Takes up what is newer.
+    fn raise(&mut self, rules: u64, versions: &[(Box<str>, u64)]) {
+        self.rules = self.rules.max(rules);
+        for (name, version) in versions {
+            let seen = self.versions.entry(name.clone()).or_default();
+            *seen = (*seen).max(*version);
+        }
+    }
+
+    /// The first thing of which this has a newer version than what is at hand, if any.
+    pub(super) fn ahead_of(&self, rules: u64, versions: &[(Box<str>, u64)]) -> Option<String> {
+        if self.rules > rules {
+            return Some(format!("rule set {} (here: {rules})", self.rules));
+        }
+        versions.iter().find_map(|(name, version)| {
+            let seen = self.versions.get(name).filter(|seen| **seen > *version)?;
+            Some(format!("version {seen} of dimension {name} (here: {version})"))
+        })
+    }
+}
+
+/// All that is known of a partition.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// Which records are new.
+    pub(super) marks: Marks,
+    /// Of thresholds.
+    pub(super) rules: RuleStates,
+    seen: Seen,
+    seen_staged: Option<Seen>,
+    topic: String,
+    topic_staged: Option<String>,
+    /// Kafka's time of the newest record, ms since 1970.
+    now: i64,
+    expired_at: i64,
+}
+
+impl State {
+    /// Notes the versions that this cycle applies.
+    pub(super) fn applies(&mut self, rules: u64, versions: &[(Box<str>, u64)]) {
+        if self.seen.lacks(rules, versions) {
+            let mut seen = self.seen.clone();
+            seen.raise(rules, versions);
+            self.seen_staged = Some(seen);
+        }
+    }
+
+    /// The newest versions that were applied here.
+    pub(super) fn seen(&self) -> &Seen {
+        &self.seen
+    }
+
+    /// Kafka's id of the input topic as it was when this state was written; empty when that is not known.
+    pub(super) fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// Notes Kafka's id of the input topic.
+    pub(super) fn set_topic(&mut self, id: &str) {
+        if self.topic != id && !id.is_empty() {
+            self.topic_staged = Some(id.to_owned());
+        }
+    }
+
+    /// A record of this time was processed.
+    #[inline]
+    pub(super) fn passes(&mut self, time_ms: i64) {
+        self.now = self.now.max(time_ms);
+    }
+
+    /// Lets go of what is old, now and then.
+    pub(super) fn tidy(&mut self) {
+        if self.now.saturating_sub(self.expired_at) >= EXPIRE_EVERY_MS {
+            self.expired_at = self.now;
+            self.marks.expire(self.now);
+            self.rules.tidy(self.now);
+        } else if self.rules.is_untidy() {
+            self.rules.tidy(self.now);
+        }
+    }
+
+    /// The entries of the changelog that this cycle changes: key, value.
+    pub(super) fn staged(&self) -> impl Iterator<Item = (Vec<u8>, Option<Vec<u8>>)> {
+        let marks = self.marks.staged().map(|(stream, mark)| (mark_key(stream), mark.map(mark_value)));
+        let seen = self.seen_staged.iter().map(|seen| (SEEN.to_vec(), Some(json(seen))));
+        let topic =
+            self.topic_staged.iter().map(|id| (TOPIC.to_vec(), Some(json(&Topic { id: id.clone() }))));
+        let rules = self
+            .rules
+            .staged()
+            .map(|(id, version, key, state)| ([RULE, &json(&(id, version, key))].concat(), state.map(json)));
+        marks.chain(seen).chain(topic).chain(rules)
+    }
+
+    /// The transaction that carries the staged entries has been committed.
+    pub(super) fn commit(&mut self) {
+        self.marks.commit();
+        self.rules.commit();
+        if let Some(seen) = self.seen_staged.take() {
+            self.seen = seen;
+        }
+        if let Some(topic) = self.topic_staged.take() {
+            self.topic = topic;
+        }
+    }
+
+    /// The transaction was aborted. What is not in the changelog yet (the topic's id) stays staged.
+    pub(super) fn abort(&mut self) {
+        self.marks.abort();
+        self.rules.abort();
+        self.seen_staged = None;
+    }
+
+    /// Takes up an entry of the changelog.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn restore(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), String> {
+        match entry(key, value)? {
+            Entry::Mark(stream, mark) => self.marks.restore(stream, mark),
+            Entry::Seen(seen) => self.seen = seen,
+            Entry::Topic(id) => self.topic = id,
+            Entry::Rule((id, version, key), state) => self.rules.restore(&id, version, &key, state),
+            Entry::Unknown => {}
+        }
+        Ok(())
+    }
+}
 
 #[derive(Serialize, Deserialize)]
-struct Mark {
+struct MarkJson {
     next: u64,
+    /// Missing in entries of the first version: such a mark is not let go before its stream is heard again.
+    #[serde(default = "never")]
+    at: i64,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    closed: bool,
+}
+
+const fn never() -> i64 {
+    i64::MAX
+}
+
+#[derive(Serialize, Deserialize)]
+struct Topic {
+    id: String,
 }
 
 /// One entry of a changelog.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Entry {
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Entry {
     /// The mark of a stream; `None` was deleted.
-    Mark(StreamId, Option<u64>),
-    /// Written by a version that keeps more than marks.
+    Mark(StreamId, Option<Mark>),
+    /// Versions that were applied.
+    Seen(Seen),
+    /// Id of the input topic.
+    Topic(String),
+    /// The state of a threshold: rule, version, key.
+    Rule((String, u32, String), Option<ThresholdState>),
+    /// Written by a version that keeps more.
     Unknown,
 }
 
-/// Key of a stream's mark.
-pub(super) fn mark_key(stream: StreamId) -> Vec<u8> {
+fn mark_key(stream: StreamId) -> Vec<u8> {
     [MARK, &stream.to_hex()].concat()
 }
 
-/// Value of a mark.
-pub(super) fn mark_value(next: u64) -> Vec<u8> {
-    serde_json::to_vec(&Mark { next }).expect("a struct of one number is JSON")
+fn mark_value(mark: Mark) -> Vec<u8> {
+    json(&MarkJson { next: mark.next, at: mark.at, closed: mark.closed })
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("numbers, texts and maps of them are JSON")
 }
 
 /// Reads an entry; the error says what is wrong with it.
-pub(super) fn entry(key: &[u8], value: Option<&[u8]>) -> Result<Entry, String> {
-    let Some(hex) = key.strip_prefix(MARK) else { return Ok(Entry::Unknown) };
-    let wrong = |what: &str| format!("mark {:?}: {what}", String::from_utf8_lossy(key));
-    let stream = StreamId::from_hex(hex).ok_or_else(|| wrong("the key has no stream id"))?;
-    let next = match value {
-        None => None,
-        Some(value) => {
-            let mark: Mark = serde_json::from_slice(value).map_err(|e| wrong(&e.to_string()))?;
-            Some(mark.next)
-        }
-    };
-    Ok(Entry::Mark(stream, next))
+fn entry(key: &[u8], value: Option<&[u8]>) -> Result<Entry, String> {
+    let wrong = |what: &str| format!("entry {:?}: {what}", String::from_utf8_lossy(key));
+    fn parse<'v, T: Deserialize<'v>>(value: &'v [u8]) -> Result<T, String> {
+        serde_json::from_slice(value).map_err(|e| e.to_string())
+    }
+    if let Some(hex) = key.strip_prefix(MARK) {
+        let stream = StreamId::from_hex(hex).ok_or_else(|| wrong("the key has no stream id"))?;
+        let mark = value.map(parse::<MarkJson>).transpose().map_err(|e| wrong(&e))?;
+        return Ok(Entry::Mark(stream, mark.map(|m| Mark { next: m.next, at: m.at, closed: m.closed })));
+    }
+    if let Some(rule) = key.strip_prefix(RULE) {
+        let rule = parse(rule).map_err(|e| wrong(&e))?;
+        return Ok(Entry::Rule(rule, value.map(parse).transpose().map_err(|e| wrong(&e))?));
+    }
+    match (key, value) {
+        (SEEN, value) => Ok(Entry::Seen(value.map_or(Ok(Seen::default()), parse).map_err(|e| wrong(&e))?)),
+        (TOPIC, None) => Ok(Entry::Topic(String::new())),
+        (TOPIC, Some(value)) => Ok(Entry::Topic(parse::<Topic>(value).map_err(|e| wrong(&e))?.id)),
+        _ => Ok(Entry::Unknown),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const S: StreamId = StreamId([0xab; 16]);
+
     #[test]
     fn the_format_stays() {
-        let s = StreamId([0xab; 16]);
-        assert_eq!(mark_key(s), b"mark/abababababababababababababababab");
-        assert_eq!(mark_value(17), br#"{"next":17}"#);
-        assert_eq!(entry(&mark_key(s), Some(br#"{"next": 17}"#)), Ok(Entry::Mark(s, Some(17))));
-        assert_eq!(entry(&mark_key(s), None), Ok(Entry::Mark(s, None)));
+        let mark = Mark { next: 17, at: 5, closed: false };
+        assert_eq!(mark_key(S), b"mark/abababababababababababababababab");
+        assert_eq!(mark_value(mark), br#"{"next":17,"at":5}"#);
+        assert_eq!(mark_value(Mark { closed: true, ..mark }), br#"{"next":17,"at":5,"closed":true}"#);
+        let first = Mark { next: 17, at: i64::MAX, closed: false };
+        assert_eq!(entry(&mark_key(S), Some(br#"{"next": 17}"#)), Ok(Entry::Mark(S, Some(first))));
+        assert_eq!(entry(&mark_key(S), None), Ok(Entry::Mark(S, None)));
+        let versions = BTreeMap::from([("devices".into(), 12)]);
+        let seen = Entry::Seen(Seen { rules: 3, versions });
+        assert_eq!(entry(b"seen", Some(br#"{"rules":3,"versions":{"devices":12}}"#)), Ok(seen));
+        assert_eq!(entry(b"topic", Some(br#"{"id":"x"}"#)), Ok(Entry::Topic("x".into())));
         assert_eq!(entry(b"window/x", Some(b"?")), Ok(Entry::Unknown));
     }
 
     #[test]
     fn a_damaged_mark_is_an_error() {
-        let key = mark_key(StreamId([1; 16]));
+        let (key, value) = (mark_key(S), mark_value(Mark { next: 17, at: 5, closed: true }));
         assert!(entry(&key, Some(b"{}")).is_err());
         assert!(entry(&key, Some(b"")).is_err());
         assert!(entry(&key[..20], Some(br#"{"next":1}"#)).is_err());
-        for end in 1..mark_value(17).len() {
-            assert!(entry(&key, Some(&mark_value(17)[..end])).is_err());
+        for end in 1..value.len() {
+            assert!(entry(&key, Some(&value[..end])).is_err());
         }
+    }
+
+    #[test]
+    fn what_is_staged_reads_back_and_an_aborted_cycle_leaves_nothing() {
+        let mut state = State::default();
+        state.set_topic("t-1");
+        state.applies(4, &[("devices".into(), 12)]);
+        state.marks.accept(S, 16, 5);
+        state.abort();
+        assert_eq!(
+            state.staged().collect::<Vec<_>>(),
+            [(b"topic".to_vec(), Some(br#"{"id":"t-1"}"#.to_vec()))]
+        );
+        state.applies(4, &[("devices".into(), 12)]);
+        state.marks.accept(S, 16, 5);
+        let mut restored = State::default();
+        for (key, value) in state.staged() {
+            restored.restore(&key, value.as_deref()).unwrap();
+        }
+        state.commit();
+        assert_eq!(state.staged().count(), 0);
+        assert_eq!((restored.seen(), restored.topic()), (state.seen(), "t-1"));
+        assert_eq!(restored.marks.len(), 1);
+        restored.applies(4, &[("devices".into(), 12)]);
+        assert_eq!(restored.staged().count(), 0, "nothing new");
+    }
+
+    #[test]
+    fn older_versions_are_told_apart() {
+        let mut seen = Seen::default();
+        assert!(seen.lacks(4, &[]) && seen.lacks(0, &[("devices".into(), 0)]));
+        seen.raise(4, &[("devices".into(), 12)]);
+        seen.raise(3, &[("devices".into(), 11)]);
+        assert!(!seen.lacks(4, &[("devices".into(), 12)]) && seen.lacks(4, &[("devices".into(), 13)]));
+        assert_eq!(seen.ahead_of(4, &[("devices".into(), 12), ("sites".into(), 1)]), None);
+        assert!(seen.ahead_of(3, &[("devices".into(), 12)]).unwrap().contains("rule set 4"));
+        assert!(seen.ahead_of(5, &[("devices".into(), 11)]).unwrap().contains("dimension devices"));
+    }
+
+    #[test]
+    fn old_marks_go_with_a_tombstone() {
+        let mut state = State::default();
+        state.marks.accept(S, 0, 1_000);
+        state.marks.close(S, 1, 1_000);
+        state.commit();
+        state.passes(2_000 + super::super::dedupe::CLOSED_MS);
+        state.tidy();
+        assert_eq!(state.staged().collect::<Vec<_>>(), [(mark_key(S), None)]);
     }
 }

@@ -16,6 +16,7 @@ use rdkafka::message::ToBytes;
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig};
 use weir_shared::clock::Deadline;
 
+use crate::faults;
 use crate::kafka::{ASK, native};
 
 /// How long records may take to be delivered; the broker aborts the transaction after the same time.
@@ -36,6 +37,21 @@ pub(super) enum Failure {
     ProducerFenced(String),
     /// Another consumer has our name.
     Twin(String),
+    /// The next record of some partition is no longer in the log.
+    OutOfRange(String),
+}
+
+impl Failure {
+    /// What happened, in words.
+    pub(super) fn into_text(self) -> String {
+        match self {
+            Self::Abort(why)
+            | Self::Broken(why)
+            | Self::ProducerFenced(why)
+            | Self::Twin(why)
+            | Self::OutOfRange(why) => why,
+        }
+    }
 }
 
 /// Notes failed deliveries; only those are reported.
@@ -105,6 +121,7 @@ impl<'p> Transaction<'p> {
             .group_metadata()
             .ok_or_else(|| Failure::Broken("the consumer has no group metadata".to_owned()))?;
         repeat("offsets", DELIVER, || self.producer.send_offsets_to_transaction(offsets, &metadata, ASK))?;
+        faults::kill_at("cloud.s3");
         while self.producer.in_flight_count() > 0 {
             self.step("records are not delivered")?;
         }
@@ -112,6 +129,7 @@ impl<'p> Transaction<'p> {
         if self.producer.context().failed.load(Ordering::Relaxed) {
             return Err(self.refused("a record was not delivered"));
         }
+        faults::kill_during("cloud.s4");
         repeat("commit", COMMIT, || self.producer.commit_transaction(ASK))
     }
 

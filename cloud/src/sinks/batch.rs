@@ -11,22 +11,32 @@ use weir_shared::wire;
 
 use super::config::Limits;
 
-/// The topics that sinks read.
+/// The topics that sinks read. The order is that in which partitions are claimed: new ones go to the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Topic {
     /// `weir.enriched`
     Enriched,
     /// `weir.rejected`
     Rejected,
+    /// `weir.aggregates`
+    Aggregates,
+    /// `weir.losses`
+    Losses,
+    /// `weir.alerts`
+    Alerts,
 }
 
 impl Topic {
-    pub(super) const ALL: [Self; 2] = [Self::Enriched, Self::Rejected];
+    pub(super) const ALL: [Self; 5] =
+        [Self::Enriched, Self::Rejected, Self::Aggregates, Self::Losses, Self::Alerts];
 
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Enriched => wire::ENRICHED,
             Self::Rejected => wire::REJECTED,
+            Self::Aggregates => wire::AGGREGATES,
+            Self::Losses => wire::LOSSES,
+            Self::Alerts => wire::ALERTS,
         }
     }
 

@@ -26,7 +26,7 @@ use super::config::ClickhouseConfig;
 use super::consumer::{Commit, Source};
 use super::dead_letters::{DeadLetters, Letter};
 use super::drive::Store;
-use super::measures::{Receipts, Stored};
+use super::measures::{Count, Receipts, Stored};
 use super::reread::Reread;
 use super::{Failure, SinkName};
 use blocks::{Block, encode};
@@ -94,15 +94,18 @@ impl Store for Clickhouse {
         source.commit(&plans.iter().map(open).collect::<Vec<_>>())?;
         let mut receipts = Receipts::default();
         let mut letters = Vec::new();
+        let mut skipped = Count::default();
         for plan in &plans {
             let encoded = encode(batch, plan.range.part, |_| true, &mut receipts);
             letters.extend(encoded.letters);
+            skipped += encoded.skipped;
             for block in encoded.blocks {
                 self.send(plan, block).await?;
             }
         }
         self.finish(source, batch, &letters, &ranges)?;
-        Ok(Stored { receipts, dead_letters: letters.len() as u64 })
+        let dead_letters = Count::of(letters.iter().map(|letter| letter.record.part.topic));
+        Ok(Stored { receipts, dead_letters, skipped })
     }
 
     async fn idle(&mut self, _source: &Source) -> Result<(), Failure> {

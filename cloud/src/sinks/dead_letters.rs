@@ -65,14 +65,14 @@ struct OriginJson<'a> {
 /// The producer of one sink's dead letters, made when the first is needed.
 pub(super) struct DeadLetters {
     config: rdkafka::ClientConfig,
-    stage: &'static str,
+    which: SinkName,
     producer: Option<BaseProducer>,
 }
 
 impl DeadLetters {
     pub(super) fn new(kafka: &KafkaConfig, which: SinkName, slot: &str) -> Self {
         let config = kafka.transactional_producer(&format!("{slot}-{}", which.stage()));
-        Self { config, stage: which.stage(), producer: None }
+        Self { config, which, producer: None }
     }
 
     /// Sends the letters, and `progress` with them if there is any, in one transaction.
@@ -92,7 +92,7 @@ impl DeadLetters {
             None => open(&self.config).map_err(failed)?,
         };
         // Kept only when all went well: after any doubt the next one starts by ending this one's transaction.
-        transact(&producer, self.stage, batch, letters, progress, source)?;
+        transact(&producer, self.which, batch, letters, progress, source)?;
         self.producer = Some(producer);
         Ok(())
     }
@@ -106,7 +106,7 @@ fn open(config: &rdkafka::ClientConfig) -> Result<BaseProducer, KafkaError> {
 
 fn transact(
     producer: &BaseProducer,
-    stage: &str,
+    which: SinkName,
     batch: &Batch,
     letters: &[Letter],
     progress: &[Commit],
@@ -115,7 +115,7 @@ fn transact(
     producer.begin_transaction().map_err(failed)?;
     let sent = (|| {
         for letter in letters {
-            produce(producer, stage, batch.value(&letter.record), letter).map_err(failed)?;
+            produce(producer, which, batch.value(&letter.record), letter).map_err(failed)?;
         }
         if !progress.is_empty() {
             let metadata = source.group_metadata()?;
@@ -131,14 +131,20 @@ fn transact(
     sent
 }
 
-fn produce(producer: &BaseProducer, stage: &str, value: &[u8], letter: &Letter) -> Result<(), KafkaError> {
+fn produce(
+    producer: &BaseProducer,
+    which: SinkName,
+    value: &[u8],
+    letter: &Letter,
+) -> Result<(), KafkaError> {
     let reading = match letter.record.part.topic {
-        Topic::Enriched => row::reading(value).ok(),
-        Topic::Rejected => None,
+        Topic::Enriched => row::reading(value, which).ok().flatten(),
+        // What they are is not a number of a stream alone; their position is exact.
+        _ => None,
     };
     let identity = reading.as_ref().map(|r| r.identity);
     let edge = reading.as_ref().map_or("", |r| &*r.edge);
-    let json = letter_json(stage, value, letter, identity, edge);
+    let json = letter_json(which.stage(), value, letter, identity, edge);
     let mut record: BaseRecord<'_, str, [u8]> = BaseRecord::to(wire::REJECTED).payload(&json);
     if let Some(reading) = &reading {
         record = record.key(&*reading.device);
@@ -204,6 +210,7 @@ fn failed(error: KafkaError) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::super::batch::Part;
+    use super::super::table::{Cell, Row, table};
     use super::*;
     use weir_shared::record::StreamId;
 
@@ -214,12 +221,16 @@ mod tests {
         let record = batch.records()[0];
         let letter = Letter { record, reason: "row_malformed".into(), detail: "it \"is\"".into() };
         let json = letter_json("sink.mysql", batch.value(&record), &letter, None, "");
-        let r = row::rejection(&json).unwrap();
-        assert_eq!((r.identity, r.origin_partition, r.origin_offset), (None, Some(4), Some(99)));
-        assert_eq!((&*r.origin, &*r.stage, &*r.reason), ("weir.enriched", "sink.mysql", "row_malformed"));
-        assert_eq!((r.received, r.bytes, &r.raw[..]), (1_790_000_000_000, 8, &b"\xff{broken"[..]));
+        let rejected = table(Topic::Rejected).unwrap();
+        let r = Row::decode(rejected, &json).unwrap();
+        let position = (r.identity(), r.integer("stream_partition"), r.integer("origin_offset"));
+        assert_eq!(position, (None, Some(4), Some(99)));
+        let texts = ["origin", "stage", "reason"].map(|name| r.text(name));
+        assert_eq!(texts, ["weir.enriched", "sink.mysql", "row_malformed"]);
+        assert_eq!((r.time(), r.integer("bytes")), (1_790_000_000_000, Some(8)));
+        assert_eq!(*r.get("raw"), Cell::Bytes(b"\xff{broken".to_vec()));
         let identity = Identity { stream: StreamId([9; 16]), partition: 1, number: 5 };
         let json = letter_json("sink.mysql", b"", &letter, Some(identity), "gw");
-        assert_eq!(row::rejection(&json).unwrap().identity, Some(identity));
+        assert_eq!(Row::decode(rejected, &json).unwrap().identity(), Some(identity));
     }
 }

@@ -3,7 +3,7 @@
 //! Comes in: a batch. Goes out: one bulk request with the records as they are (id: the identity; index: from the
 //! event time), then the offsets, committed to Kafka and acknowledged.
 //! Guarantees: a document is there once, however often it is sent: the same record always has the same id in the same
-//! index. Progress moves only after every document is in or is a dead letter; dead letters and the progress behind
+//! index; of a window result the highest revision stays. Progress moves only after every document is in or is a dead letter; dead letters and the progress behind
 //! them are one Kafka transaction.
 //! On failure: documents refused for a moment (429, 5xx) are sent again, only those; after [`RETRY`] the batch is given
 //! up and read again. A document refused for what is in it becomes a dead letter. A reason that concerns the
@@ -30,7 +30,7 @@ use super::config::ElasticsearchConfig;
 use super::consumer::{Commit, Source};
 use super::dead_letters::{DeadLetters, Letter};
 use super::drive::Store;
-use super::measures::{Receipts, Stored};
+use super::measures::{Count, Receipts, Stored};
 use bulk::{Body, Item};
 use document::Place;
 use triage::Verdict;
@@ -87,10 +87,12 @@ impl Store for Elasticsearch {
     async fn write(&mut self, source: &Source, batch: &Batch, stop: &Stop) -> Result<Stored, Failure> {
         let mut letters = Vec::new();
         let mut receipts = Receipts::default();
+        let mut skipped = Count::default();
         self.body.clear();
         for record in batch.records() {
             match self.place.of(record, batch.value(record)) {
-                Ok(placed) => {
+                Ok(None) => skipped.add(record.part.topic),
+                Ok(Some(placed)) => {
                     if record.part.topic == Topic::Enriched {
                         receipts.add(placed.received);
                     }
@@ -114,7 +116,8 @@ impl Store for Elasticsearch {
         } else {
             self.dead_letters.send(batch, &letters, &progress, source)?;
         }
-        Ok(Stored { receipts, dead_letters: letters.len() as u64 })
+        let dead_letters = Count::of(letters.iter().map(|letter| letter.record.part.topic));
+        Ok(Stored { receipts, dead_letters, skipped })
     }
 
     async fn idle(&mut self, _source: &Source) -> Result<(), Failure> {
@@ -153,7 +156,7 @@ fn sort(items: &[Item], answer: &bulk::Answer, letters: &mut Vec<Letter>) -> Res
     }
     let mut again = Vec::new();
     for (index, (item, answer)) in items.iter().zip(&answer.items).enumerate() {
-        match triage::verdict(answer.status, answer.kind(), answer.reason()) {
+        match triage::verdict(item.versioned, answer.status, answer.kind(), answer.reason()) {
             Verdict::Stored => {}
             Verdict::Again => again.push(index),
             Verdict::Store => {

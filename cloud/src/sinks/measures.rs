@@ -1,19 +1,25 @@
 //! The metrics of one sink.
 //!
 //! Goes out: `weir_cloud_sink_…`, labelled with the sink, and with the topic where that helps; never with a device.
+//! Guarantees: for each topic received = rows + dead letters + skipped.
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use super::SinkName;
 use super::batch::{Batch, Topic};
 
+/// How many topics there are.
+const TOPICS: usize = Topic::ALL.len();
+
 /// Counters, gauges and histograms of one sink.
 pub(super) struct Measures {
-    rows: [Counter; 2],
+    received: [Counter; TOPICS],
+    rows: [Counter; TOPICS],
+    skipped: [Counter; TOPICS],
+    dead_letters: [Counter; TOPICS],
     batches: Counter,
     retries: Counter,
-    dead_letters: Counter,
-    lag: [Gauge; 2],
+    lag: [Gauge; TOPICS],
     write: Histogram,
     latency: Histogram,
 }
@@ -32,25 +38,54 @@ impl Receipts {
     }
 }
 
-/// What one batch came to.
+/// Records by topic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Count([u64; TOPICS]);
+
+impl Count {
+    /// One more.
+    pub(super) fn add(&mut self, topic: Topic) {
+        self.0[topic as usize] += 1;
+    }
+
+    /// Those of an iterator.
+    pub(super) fn of(topics: impl Iterator<Item = Topic>) -> Self {
+        let mut count = Self::default();
+        topics.for_each(|topic| count.add(topic));
+        count
+    }
+}
+
+impl std::ops::AddAssign for Count {
+    fn add_assign(&mut self, other: Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(n, more)| *n += more);
+    }
+}
+
+/// What one batch came to; every other record of it became a row.
 #[derive(Debug, Default)]
 pub(super) struct Stored {
     /// When the readings of the batch were received.
     pub(super) receipts: Receipts,
     /// Records that no store can hold, now in `weir.rejected`.
-    pub(super) dead_letters: u64,
+    pub(super) dead_letters: Count,
+    /// Records that go only to other stores.
+    pub(super) skipped: Count,
 }
 
 impl Measures {
     pub(super) fn new(which: SinkName) -> Self {
         let sink = which.name();
-        let rows = |t: Topic| counter!("weir_cloud_sink_rows_total", "sink" => sink, "topic" => t.name());
+        let by_topic =
+            |name: &'static str| Topic::ALL.map(|t| counter!(name, "sink" => sink, "topic" => t.name()));
         let lag = |t: Topic| gauge!("weir_cloud_sink_lag_records", "sink" => sink, "topic" => t.name());
         Self {
-            rows: Topic::ALL.map(rows),
+            received: by_topic("weir_cloud_sink_received_total"),
+            rows: by_topic("weir_cloud_sink_rows_total"),
+            skipped: by_topic("weir_cloud_sink_skipped_total"),
+            dead_letters: by_topic("weir_cloud_sink_dead_letters_total"),
             batches: counter!("weir_cloud_sink_batches_total", "sink" => sink),
             retries: counter!("weir_cloud_sink_retries_total", "sink" => sink),
-            dead_letters: counter!("weir_cloud_sink_dead_letters_total", "sink" => sink),
             lag: Topic::ALL.map(lag),
             write: histogram!("weir_cloud_sink_write_seconds", "sink" => sink),
             latency: histogram!("weir_cloud_sink_event_latency_seconds", "sink" => sink),
@@ -59,12 +94,15 @@ impl Measures {
 
     /// A batch is stored, `seconds` after its writing began, at wall time `now_ms`.
     pub(super) fn stored(&self, batch: &Batch, stored: &Stored, seconds: f64, now_ms: i64) {
-        for (topic, counter) in Topic::ALL.into_iter().zip(&self.rows) {
-            let rows = batch.records().iter().filter(|r| r.part.topic == topic).count();
-            counter.increment(rows as u64);
+        let received = Count::of(batch.records().iter().map(|r| r.part.topic));
+        for (topic, received) in received.0.into_iter().enumerate() {
+            let (letters, skipped) = (stored.dead_letters.0[topic], stored.skipped.0[topic]);
+            self.received[topic].increment(received);
+            self.dead_letters[topic].increment(letters);
+            self.skipped[topic].increment(skipped);
+            self.rows[topic].increment(received.saturating_sub(letters + skipped));
         }
         self.batches.increment(1);
-        self.dead_letters.increment(stored.dead_letters);
         self.write.record(seconds);
         for &(received, count) in &stored.receipts.0 {
             self.latency.record_many(now_ms.saturating_sub(received).max(0) as f64 / 1000.0, count);
@@ -78,7 +116,7 @@ impl Measures {
 
     /// Offsets not stored yet, summed over the partitions of each topic.
     pub(super) fn lag(&self, lags: impl Iterator<Item = (Topic, u64)>) {
-        let mut sums = [0u64; 2];
+        let mut sums = [0u64; TOPICS];
         for (topic, lag) in lags {
             sums[topic as usize] += lag;
         }

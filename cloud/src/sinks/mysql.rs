@@ -1,8 +1,8 @@
 //! MySQL / MariaDB: rows and progress in one transaction.
 //!
-//! Comes in: a batch over any partitions. Goes out: rows of `weir_readings` and `weir_rejected`, and
-//! `weir_progress` moved from `start` to `end` for each partition.
-//! Guarantees: a row is there exactly once. Progress moves only from where this owner left it, in the transaction
+//! Comes in: a batch over any partitions. Goes out: rows of the topics' tables, and `weir_progress` moved from `start`
+//! to `end` for each partition.
+//! Guarantees: a row is there exactly once; of a window result, the highest revision. Progress moves only from where this owner left it, in the transaction
 //! that carries the rows; reading starts where the database says, never where Kafka does.
 //! On failure: whatever happened (lost connection, unknown outcome of COMMIT, deadlock, lost claim), there is one way
 //! back: a new connection claims the partitions again, which ends the old connection, waits for its locks and reads
@@ -25,7 +25,7 @@ use super::config::MysqlConfig;
 use super::consumer::{Commit, Source};
 use super::dead_letters::DeadLetters;
 use super::drive::Store;
-use super::measures::Stored;
+use super::measures::{Count, Stored};
 use super::{Failure, SinkName};
 
 /// The server drops a session that says nothing for this long, so a frozen process frees its locks.
@@ -128,7 +128,8 @@ impl Store for Mysql {
         answer(session.connection.query_drop("COMMIT")).await?;
         session.used = clock::instant();
         self.session = Some(session);
-        Ok(Stored { receipts: inserted.receipts, dead_letters: inserted.letters.len() as u64 })
+        let dead_letters = Count::of(inserted.letters.iter().map(|letter| letter.record.part.topic));
+        Ok(Stored { receipts: inserted.receipts, dead_letters, skipped: inserted.skipped })
     }
 
     async fn idle(&mut self, source: &Source) -> Result<(), Failure> {

@@ -1,4 +1,4 @@
-//! From a record of `weir.enriched` or `weir.rejected` to typed columns.
+//! From a record of `weir.enriched` to typed columns: the path that must be fast.
 //!
 //! Comes in: the JSON of one record (formats: `weir_shared::wire`). Goes out: its columns, borrowed from the JSON
 //! where it has no escapes; objects (values, tags, dims, versions) as their JSON text, unchanged.
@@ -7,14 +7,11 @@
 
 use std::borrow::Cow;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 use sonic_rs::{JsonValueTrait, LazyValue};
 use weir_shared::record::{DEVICE_BYTES_MAX, Identity, NAME_BYTES_MAX, StreamId, TIME_MS_MAX, TIME_MS_MIN};
 
-/// Longest text of a rejection's detail or MQTT topic in bytes.
-const TEXT_BYTES_MAX: usize = 65_535;
+use super::SinkName;
 
 /// Why a record cannot become a row. Reject: dead-letter this record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,6 +27,8 @@ pub(super) struct Reading<'a> {
     pub(super) identity: Identity,
     pub(super) edge: Cow<'a, str>,
     pub(super) joined: bool,
+    /// The rule set that was in force.
+    pub(super) rules: Option<u64>,
     /// JSON object: dimension → version.
     pub(super) versions: &'a str,
     /// JSON object: dimension → columns.
@@ -44,31 +43,6 @@ pub(super) struct Reading<'a> {
     pub(super) values: &'a str,
     /// JSON object: name → string.
     pub(super) tags: &'a str,
-}
-
-/// A dead letter: one row of `weir_rejected`.
-#[derive(Debug)]
-pub(super) struct Rejection<'a> {
-    /// `None` when the record was too broken to have one.
-    pub(super) identity: Option<Identity>,
-    pub(super) edge: Cow<'a, str>,
-    /// Kafka topic in which the record stood when it was rejected; empty if unknown.
-    pub(super) origin: Cow<'a, str>,
-    /// Partition and offset there.
-    pub(super) origin_partition: Option<i32>,
-    pub(super) origin_offset: Option<i64>,
-    pub(super) stage: Cow<'a, str>,
-    pub(super) reason: Cow<'a, str>,
-    pub(super) detail: Cow<'a, str>,
-    pub(super) source: Cow<'a, str>,
-    /// Topic at the source, for example MQTT's.
-    pub(super) source_topic: Cow<'a, str>,
-    /// Ms since 1970.
-    pub(super) received: i64,
-    /// Length of the whole rejected message.
-    pub(super) bytes: u64,
-    /// The rejected message, maybe only its first part.
-    pub(super) raw: Vec<u8>,
 }
 
 #[derive(Deserialize)]
@@ -89,7 +63,7 @@ struct EnrichedJson<'a> {
     tags: Option<LazyValue<'a>>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 struct OriginJson<'a> {
     #[serde(borrow)]
     stream: Option<Cow<'a, str>>,
@@ -100,29 +74,10 @@ struct OriginJson<'a> {
     joined: Option<bool>,
     #[serde(borrow)]
     versions: Option<LazyValue<'a>>,
+    rules: Option<u64>,
+    /// The only stores that it goes to.
     #[serde(borrow)]
-    topic: Option<Cow<'a, str>>,
-    offset: Option<i64>,
-}
-
-#[derive(Deserialize)]
-struct RejectedJson<'a> {
-    #[serde(borrow, default)]
-    weir: OriginJson<'a>,
-    #[serde(borrow)]
-    stage: Cow<'a, str>,
-    #[serde(borrow)]
-    reason: Cow<'a, str>,
-    #[serde(borrow)]
-    detail: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    source: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    topic: Option<Cow<'a, str>>,
-    received: i64,
-    bytes: Option<u64>,
-    #[serde(borrow)]
-    raw: Option<Cow<'a, str>>,
+    stores: Option<Vec<Cow<'a, str>>>,
 }
 
 impl OriginJson<'_> {
@@ -132,19 +87,23 @@ impl OriginJson<'_> {
     }
 }
 
-/// Decodes a record of `weir.enriched`.
-pub(super) fn reading(json: &[u8]) -> Result<Reading<'_>, RowError> {
+/// Decodes a record of `weir.enriched`; `None` for one that goes only to other stores.
+pub(super) fn reading(json: &[u8], which: SinkName) -> Result<Option<Reading<'_>>, RowError> {
     let r: EnrichedJson<'_> = parse(json)?;
+    if r.weir.stores.as_ref().is_some_and(|stores| !stores.iter().any(|store| store == which.name())) {
+        return Ok(None);
+    }
     let identity = r.weir.identity().ok_or_else(|| {
         wrong("identity_missing", "weir.stream, weir.partition or weir.number is missing or malformed")
     })?;
     if r.device.is_empty() {
         return Err(wrong("device_missing", "device is empty"));
     }
-    Ok(Reading {
+    Ok(Some(Reading {
         identity,
         edge: short("weir.edge", r.weir.edge.unwrap_or_default(), NAME_BYTES_MAX)?,
         joined: r.weir.joined.unwrap_or(false),
+        rules: r.weir.rules,
         versions: object("weir.versions", r.weir.versions)?,
         dims: object("dims", r.dims)?,
         device: short("device", r.device, DEVICE_BYTES_MAX)?,
@@ -153,30 +112,7 @@ pub(super) fn reading(json: &[u8]) -> Result<Reading<'_>, RowError> {
         clock: short("clock", r.clock.unwrap_or_default(), 16)?,
         values: object("values", Some(r.values))?,
         tags: object("tags", r.tags)?,
-    })
-}
-
-/// Decodes a record of `weir.rejected`.
-pub(super) fn rejection(json: &[u8]) -> Result<Rejection<'_>, RowError> {
-    let r: RejectedJson<'_> = parse(json)?;
-    let raw = BASE64
-        .decode(r.raw.as_deref().unwrap_or_default())
-        .map_err(|e| wrong("raw_not_base64", &e.to_string()))?;
-    Ok(Rejection {
-        identity: r.weir.identity(),
-        edge: short("weir.edge", r.weir.edge.unwrap_or_default(), NAME_BYTES_MAX)?,
-        origin: short("weir.topic", r.weir.topic.unwrap_or_default(), NAME_BYTES_MAX)?,
-        origin_partition: r.weir.partition,
-        origin_offset: r.weir.offset,
-        stage: short("stage", r.stage, NAME_BYTES_MAX)?,
-        reason: short("reason", r.reason, NAME_BYTES_MAX)?,
-        detail: short("detail", r.detail.unwrap_or_default(), TEXT_BYTES_MAX)?,
-        source: short("source", r.source.unwrap_or_default(), NAME_BYTES_MAX)?,
-        source_topic: short("topic", r.topic.unwrap_or_default(), TEXT_BYTES_MAX)?,
-        received: time("received", r.received)?,
-        bytes: r.bytes.unwrap_or(raw.len() as u64),
-        raw,
-    })
+    }))
 }
 
 /// A value of a reading.
@@ -240,7 +176,7 @@ fn number(raw: &str) -> Result<Value<'static>, RowError> {
     Ok(Value::Number(double))
 }
 
-fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, RowError> {
+pub(super) fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, RowError> {
     sonic_rs::from_slice(json).map_err(|e| wrong("row_malformed", &first_line(&e.to_string())))
 }
 
@@ -249,18 +185,18 @@ fn first_line(text: &str) -> String {
     text.lines().next().unwrap_or_default().to_owned()
 }
 
-fn wrong(reason: &'static str, detail: &str) -> RowError {
+pub(super) fn wrong(reason: &'static str, detail: &str) -> RowError {
     RowError { reason, detail: detail.to_owned() }
 }
 
-fn short<'a>(name: &str, text: Cow<'a, str>, bytes_max: usize) -> Result<Cow<'a, str>, RowError> {
+pub(super) fn short<'a>(name: &str, text: Cow<'a, str>, bytes_max: usize) -> Result<Cow<'a, str>, RowError> {
     if text.len() > bytes_max {
         return Err(wrong("too_long", &format!("{name} has {} bytes, at most {bytes_max}", text.len())));
     }
     Ok(text)
 }
 
-fn time(name: &str, ms: i64) -> Result<i64, RowError> {
+pub(super) fn time(name: &str, ms: i64) -> Result<i64, RowError> {
     if (TIME_MS_MIN..=TIME_MS_MAX).contains(&ms) {
         return Ok(ms);
     }

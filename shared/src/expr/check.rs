@@ -8,7 +8,8 @@ use cel::ParseErrors;
 use cel::common::ast::{CallExpr, EntryExpr, Expr, LiteralValue, SourceInfo, operators};
 use cel::{IdedExpr, common::types::CelDouble};
 
-use super::{Problem, TEXT_BYTES_MAX};
+use super::path::{join, path};
+use super::{Problem, Scope, TEXT_BYTES_MAX};
 
 /// Deepest nesting: of brackets in the text, and of operations in the tree.
 const DEPTH_MAX: usize = 48;
@@ -88,8 +89,19 @@ pub(super) fn first(text: &str, errors: &ParseErrors) -> Problem {
 }
 
 /// Checks the tree, and makes floats of integers that meet values.
-pub(super) fn tree(text: &str, places: &SourceInfo, tree: &mut IdedExpr) -> Result<(), Problem> {
-    Walk { text, places, locals: Vec::new() }.expr(tree, 0).map(drop)
+pub(super) fn tree(
+    text: &str,
+    places: &SourceInfo,
+    scope: Option<&Scope>,
+    tree: &mut IdedExpr,
+) -> Result<(), Problem> {
+    Walk { text, places, scope, locals: Vec::new() }.expr(tree, 0).map(drop)
+}
+
+/// A problem at a part of the tree.
+pub(super) fn at<T>(text: &str, places: &SourceInfo, e: &IdedExpr, message: String) -> Result<T, Problem> {
+    let start = places.offset_for(e.id).map_or(0, |(start, _)| start as usize);
+    Err(Problem { column: (start + 1).min(text.chars().count()), message })
 }
 
 /// What is known of a result.
@@ -104,14 +116,15 @@ enum Kind {
 struct Walk<'a> {
     text: &'a str,
     places: &'a SourceInfo,
+    /// What there is besides the reading.
+    scope: Option<&'a Scope>,
     /// Variables of the macro that is open.
     locals: Vec<String>,
 }
 
 impl Walk<'_> {
     fn problem<T>(&self, at: &IdedExpr, message: String) -> Result<T, Problem> {
-        let start = self.places.offset_for(at.id).map_or(0, |(start, _)| start as usize);
-        Err(Problem { column: (start + 1).min(self.text.chars().count()), message })
+        self::at(self.text, self.places, at, message)
     }
 
     fn expr(&mut self, e: &mut IdedExpr, depth: usize) -> Result<Kind, Problem> {
@@ -120,6 +133,9 @@ impl Walk<'_> {
                 .problem(e, format!("more than {DEPTH_MAX} operations deep; split it, or use brackets"));
         }
         let depth = depth + 1;
+        if self.column(e)? {
+            return Ok(Kind::Any);
+        }
         match &mut e.expr {
             Expr::Literal(LiteralValue::Int(_) | LiteralValue::UInt(_)) => return Ok(Kind::Integer),
             Expr::Literal(LiteralValue::Bytes(_)) => {
@@ -152,12 +168,41 @@ impl Walk<'_> {
         Ok(Kind::Any)
     }
 
+    /// Checks a column of a dimension, or `has` of one, and brings it into the form that the view looks up.
+    fn column(&self, e: &mut IdedExpr) -> Result<bool, Problem> {
+        let Some(scope) = self.scope.filter(|_| !self.locals.iter().any(|local| local == "dims")) else {
+            return Ok(false);
+        };
+        let test = matches!(&e.expr, Expr::Select(select) if select.test);
+        let path = match &e.expr {
+            Expr::Select(select) if test => path(&select.operand).map(|mut path| {
+                path.push(&select.field);
+                path
+            }),
+            _ => path(e),
+        };
+        let Some(["dims", rest @ ..]) = path.as_deref() else { return Ok(false) };
+        if let Some(message) = scope.refuse(rest) {
+            return self.problem(e, message);
+        }
+        let part = |expr| IdedExpr { id: e.id, expr };
+        let dims = part(Expr::Ident("dims".to_owned()));
+        let key = part(Expr::Literal(LiteralValue::String(join(rest[0], rest[1]).into())));
+        let (func_name, args) =
+            if test { (operators::IN, vec![key, dims]) } else { (operators::INDEX, vec![dims, key]) };
+        e.expr = Expr::Call(CallExpr { func_name: func_name.to_owned(), target: None, args });
+        Ok(true)
+    }
+
     fn ident(&self, e: &IdedExpr, name: &str) -> Result<Kind, Problem> {
         if self.locals.iter().any(|local| local == name) || name.starts_with('@') {
             return Ok(Kind::Any);
         }
         if !VARIABLES.contains(&name) {
-            let known = VARIABLES.join(", ");
+            let mut known = VARIABLES.join(", ");
+            if self.scope.is_some() {
+                known.push_str(", dims");
+            }
             return self.problem(
                 e,
                 format!("{name:?} is not known; values are values.{name}, and there are {known}"),

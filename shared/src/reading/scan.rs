@@ -30,13 +30,13 @@ impl<'a> Scan<'a> {
     }
 
     #[inline]
-    fn peek(&self) -> u8 {
+    pub(super) fn peek(&self) -> u8 {
         // 0 is in no JSON outside of strings, so it stands for the end.
         self.text.as_bytes().get(self.at).copied().unwrap_or(0)
     }
 
     #[inline]
-    fn blank(&mut self) -> u8 {
+    pub(super) fn blank(&mut self) -> u8 {
         while matches!(self.peek(), b' ' | b'\n' | b'\r' | b'\t') {
             self.at += 1;
         }

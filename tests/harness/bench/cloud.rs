@@ -9,16 +9,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde_json::{Value, json};
 use weir_shared::clock::{self, Deadline};
-use weir_shared::record::StreamId;
-use weir_shared::wire;
 
+use super::backlog::{self, Backlog, Lag};
 use super::{COUNT_EVERY, LOOK_EVERY, seconds, usage, watch};
 use crate::oracle::{Oracle, Rows, Store};
 use crate::programs::{Program, Programs};
@@ -27,7 +21,6 @@ use crate::stack::Stack;
 const READINGS: u64 = 500_000;
 const DEVICES: u64 = 1000;
 const WITHIN: Duration = Duration::from_secs(300);
-const PATIENCE: Duration = Duration::from_secs(30);
 /// requirements.md, E.
 const WANTED_PER_SECOND: u64 = 100_000;
 const WANTED_MB: u64 = 512;
@@ -48,7 +41,7 @@ pub fn measure(
     let mut figures = serde_json::Map::new();
 
     let before = oracle.rows()?;
-    put_backlog(&brokers)?;
+    backlog::put(&brokers, &BACKLOG)?;
     programs.start_role(&["process"])?;
     let drained = || Ok(Some(READINGS - lag.records()?.min(READINGS)));
     let process = watch(READINGS, WITHIN, LOOK_EVERY, drained)?;
@@ -66,7 +59,7 @@ pub fn measure(
     exactly(oracle, &before)?;
 
     let before = oracle.rows()?;
-    put_backlog(&brokers)?;
+    backlog::put(&brokers, &BACKLOG)?;
     programs.start(Program::Cloud)?;
     let together = all_at_once(&lag, oracle, &before)?;
     let usage = usage::of(programs.pid(Program::Cloud)?.context("weir-cloud ended")?)?;
@@ -127,85 +120,12 @@ fn exactly(oracle: &Oracle, before: &Rows) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Asks how far the processor's group is.
-struct Lag {
-    consumer: BaseConsumer,
-    partitions: Vec<i32>,
-}
+const BACKLOG: Backlog = Backlog { readings: READINGS, devices: DEVICES, per_second: 0, value: reading };
 
-impl Lag {
-    fn new(brokers: &str) -> anyhow::Result<Self> {
-        let consumer: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", brokers)
-            .set("group.id", "weir-process") // never joined: only its offsets are read
-            .set("isolation.level", "read_committed")
-            .create()?;
-        let metadata = consumer.fetch_metadata(Some(wire::READINGS), PATIENCE)?;
-        let topic = metadata.topics().first().context("weir.readings")?;
-        let partitions = topic.partitions().iter().map(rdkafka::metadata::MetadataPartition::id).collect();
-        Ok(Self { consumer, partitions })
-    }
-
-    /// Records of `weir.readings` that are not committed yet.
-    fn records(&self) -> anyhow::Result<u64> {
-        let mut asked = TopicPartitionList::new();
-        let mut behind = 0;
-        for &partition in &self.partitions {
-            asked.add_partition(wire::READINGS, partition);
-            behind += self.consumer.fetch_watermarks(wire::READINGS, partition, PATIENCE)?.1;
-        }
-        for element in self.consumer.committed_offsets(asked, PATIENCE)?.elements() {
-            if let Offset::Offset(offset) = element.offset() {
-                behind -= offset;
-            }
-        }
-        Ok(behind.max(0).cast_unsigned())
-    }
-}
-
-fn put_backlog(brokers: &str) -> anyhow::Result<()> {
-    let producer: BaseProducer = ClientConfig::new()
-        .set("bootstrap.servers", brokers)
-        .set("enable.idempotence", "true")
-        .set("compression.type", "lz4")
-        .set("linger.ms", "5")
-        .set("batch.size", "524288")
-        .set("queue.buffering.max.messages", "200000")
-        .create()?;
-    let metadata = producer.client().fetch_metadata(Some(wire::READINGS), PATIENCE)?;
-    let partitions = metadata.topics().first().context("weir.readings")?.partitions().len();
-    let partitions = i32::try_from(partitions)?;
-    let stream = StreamId(
-        (u128::from(clock::wall_ms().cast_unsigned()) << 32 | u128::from(std::process::id())).to_be_bytes(),
-    );
-    let hex = stream.to_hex();
-    let mut numbers: BTreeMap<i32, u64> = BTreeMap::new();
-    for n in 0..READINGS {
-        let device = format!("pump-{:04}", n * 7 % DEVICES);
-        let partition = wire::partition_of(device.as_bytes(), partitions);
-        let number = numbers.entry(partition).or_default();
-        let (value, text) = (reading(&device, n), number.to_string());
-        let headers = OwnedHeaders::new()
-            .insert(Header { key: wire::EDGE, value: Some("bench") })
-            .insert(Header { key: wire::STREAM, value: Some(&hex) })
-            .insert(Header { key: wire::NUMBER, value: Some(&text) });
-        let mut record =
-            BaseRecord::to(wire::READINGS).partition(partition).key(&device).payload(&value).headers(headers);
-        while let Err((error, unsent)) = producer.send(record) {
-            ensure!(error.rdkafka_error_code() == Some(rdkafka::types::RDKafkaErrorCode::QueueFull), error);
-            producer.poll(Duration::from_millis(1));
-            record = unsent;
-        }
-        *number += 1;
-    }
-    producer.flush(PATIENCE).context("putting the backlog into weir.readings")
-}
-
-fn reading(device: &str, n: u64) -> String {
-    let now = clock::wall_ms();
+fn reading(value: &mut String, device: &str, n: u64, now: i64) {
     let values =
         format!(r#"{{"t":{}.{},"p":1.0135,"rpm":{},"on":true}}"#, 20 + n % 10, n % 97, 1400 + n % 200);
-    format!(
+    *value = format!(
         r#"{{"device":"{device}","time":{now},"values":{values},"tags":{{"line":"3","plant":"north"}},"received":{now},"clock":"trusted"}}"#
-    )
+    );
 }

@@ -9,9 +9,8 @@
 //! twice each; the best round counts for speed, the worst for memory. **Idle and paced**: ten seconds without a message
 //! from when it is ready, then 12,000 messages/s for ten seconds.
 //! Guarantees: time and CPU count from the first publish: until the last message is taken (acknowledged), and until
-//! Kafka has all ([`arrivals`]). On failure, and when a message is lost on the way: an error.
+//! Kafka has all ([`super::arrivals`]). On failure, and when a message is lost on the way: an error.
 
-mod arrivals;
 mod load;
 mod session;
 mod telegraf;

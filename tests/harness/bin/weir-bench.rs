@@ -24,6 +24,9 @@ struct CommandLine {
     /// Which stack; its programs are stopped and started.
     #[arg(long, default_value = "test", value_parser = ["demo", "test"])]
     name: String,
+    /// With `process`: also where the CPU time of weir-cloud goes, by `perf`.
+    #[arg(long)]
+    profile: bool,
     /// Which figures.
     #[arg(value_enum)]
     what: What,
@@ -39,6 +42,8 @@ enum What {
     EdgeAlone,
     /// Events per second that the cloud drains from a backlog.
     Cloud,
+    /// The processor beside Apache Flink.
+    Process,
     /// From publishing to each store, at 5,000 readings/s.
     Latency,
 }
@@ -55,6 +60,7 @@ fn main() -> ExitCode {
         What::All => "bench-first-light",
         What::Edge | What::EdgeAlone => "bench-edge",
         What::Cloud => "bench-cloud",
+        What::Process => "bench-process",
         What::Latency => "bench-latency",
     };
     let (ok, figures) = match measure(&command_line) {
@@ -84,6 +90,11 @@ fn measure(wanted: &CommandLine) -> anyhow::Result<Map<String, Value>> {
     // The edge comes last: what it sends stays in Kafka as a backlog that would fall into the other figures.
     if matches!(wanted.what, What::All | What::Cloud) {
         figures.insert("cloud".to_owned(), bench::cloud::measure(&stack, &programs, &oracle, &mut tell)?);
+    }
+    if wanted.what == What::Process {
+        let jars = install::flink(&Places::find()?, &mut tell)?;
+        let measured = bench::process::measure(&stack, &programs, &oracle, jars, wanted.profile, &mut tell)?;
+        figures.insert("process".to_owned(), measured);
     }
     if matches!(wanted.what, What::All | What::Latency) {
         figures.insert("latency".to_owned(), bench::latency::measure(&stack, &programs, &oracle, &mut tell)?);

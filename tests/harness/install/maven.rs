@@ -1,7 +1,7 @@
-//! Jars from Maven Central: Kafka and Elasticsearch.
+//! Jars from Maven Central: Kafka and Elasticsearch, and Flink, the peer of `make bench-process`.
 //!
-//! In: pinned coordinates. Out: `kafka/lib/*.jar`, `elasticsearch/lib/*.jar` and the compiled launcher of
-//! Elasticsearch. Guarantees and failure: see `install.rs`.
+//! In: pinned coordinates. Out: `kafka/lib/*.jar`, `elasticsearch/lib/*.jar`, `flink/lib/*.jar` and the compiled launchers
+//! of the last two. Guarantees and failure: see `install.rs`.
 
 use std::fmt::Write;
 use std::fs;
@@ -20,6 +20,20 @@ const ELASTICSEARCH: &[&str] = &[
     "org.elasticsearch.plugin:transport-netty4-client:7.17.28",
     "org.apache.logging.log4j:log4j-core:2.17.1",
 ];
+/// Flink 1.19 without its distribution, which is not there: the same jars, for a cluster inside one process.
+const FLINK: &[&str] = &[
+    "org.apache.flink:flink-clients:1.19.2",
+    "org.apache.flink:flink-table-planner_2.12:1.19.2",
+    "org.apache.flink:flink-table-runtime:1.19.2",
+    "org.apache.flink:flink-json:1.19.2",
+    "org.apache.flink:flink-connector-base:1.19.2",
+    "org.apache.flink:flink-connector-kafka:3.3.0-1.19",
+    "org.apache.flink:flink-connector-jdbc:3.2.0-1.19",
+    "org.mariadb.jdbc:mariadb-java-client:3.4.1",
+    "org.apache.logging.log4j:log4j-slf4j-impl:2.17.1",
+    "org.apache.logging.log4j:log4j-core:2.17.1",
+];
+const FLINK_LAUNCHER: &str = include_str!("../bench/process/FlinkJob.java");
 const LAUNCHER: &str = include_str!("../server/EmbeddedElasticsearch.java");
 
 pub(super) fn kafka(dist: &Path) -> Part {
@@ -44,7 +58,24 @@ pub(super) fn elasticsearch(dist: &Path) -> Part {
         needs: &["mvn"],
         build: |folder, log| {
             copy(ELASTICSEARCH, folder, log)?;
-            compile_launcher(folder, log)
+            compile("EmbeddedElasticsearch.java", LAUNCHER, folder, log)
+        },
+    }
+}
+
+pub(super) fn flink(dist: &Path) -> Part {
+    Part {
+        name: "flink",
+        content: format!(
+            "Flink from Maven: {} (launcher {:08x})",
+            FLINK.join(" "),
+            xxh3_64(FLINK_LAUNCHER.as_bytes()) >> 32
+        ),
+        folder: dist.join("flink"),
+        needs: &["mvn"],
+        build: |folder, log| {
+            copy(FLINK, folder, log)?;
+            compile("FlinkJob.java", FLINK_LAUNCHER, folder, log)
         },
     }
 }
@@ -79,9 +110,10 @@ fn pom_of(coordinates: &[&str]) -> Result<String> {
     ))
 }
 
-fn compile_launcher(folder: &Path, log: &Path) -> Result<()> {
-    let source = folder.join("EmbeddedElasticsearch.java");
-    fs::write(&source, LAUNCHER)?;
+/// Compiles a launcher against the jars, into `launcher/`.
+fn compile(name: &str, launcher: &str, folder: &Path, log: &Path) -> Result<()> {
+    let source = folder.join(name);
+    fs::write(&source, launcher)?;
     let javac = java_home().context("no JDK of version 17 or newer")?.join("bin/javac");
     let mut command = Command::new(javac);
     command.arg("-cp").arg(folder.join("lib/*")).arg("-d").arg(folder.join("launcher")).arg(source);

@@ -1,15 +1,21 @@
-//! Every record ends as exactly one of enriched, rejected or repeat, whatever it is.
+//! Every record ends as exactly one of enriched, rejected, repeat or control, whatever it is.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
+use crate::rules::{RuleRow, RuleSet, Schema};
 
 const STREAM: &[u8] = b"000102030405060708090a0b0c0d0e0f";
 const READING: &[u8] = br#"{"device":"d","time":5,"values":{"t":1},"more":[1]}"#;
+const WINDOW: &[u8] =
+    br#"{"rule":"r","key":{"device":"d"},"start":0,"end":9,"revision":1,"count":2,"values":{}}"#;
 
 fn record<'a>(input: Input, number: &'a [u8], value: &'a [u8]) -> Incoming<'a> {
-    let headers = Headers { edge: Some(b"gw-1"), stream: Some(STREAM), number: Some(number), control: None };
+    let headers =
+        Headers { edge: Some(b"gw-1"), stream: Some(STREAM), number: Some(number), ..Headers::default() };
     Incoming {
         input,
         partition: 2,
@@ -21,61 +27,268 @@ fn record<'a>(input: Input, number: &'a [u8], value: &'a [u8]) -> Incoming<'a> {
     }
 }
 
-fn value(engine: &Engine<'_>) -> Value {
-    serde_json::from_slice(engine.value()).unwrap()
+const GRAZ: &[(&str, &str, &str)] = &[("devices", "d", r#"{"site":"Graz"}"#)];
+
+/// One result: topic, key, value.
+type Sent = (String, Option<Vec<u8>>, Value);
+
+#[derive(Default)]
+struct Taken(Vec<Sent>);
+
+impl Emit for Taken {
+    fn emit(&mut self, out: Outgoing<'_>) -> Result<(), Failure> {
+        assert!(out.value.len() <= VALUE_BYTES_MAX && out.key.is_none_or(|key| key.len() < 300));
+        let value = serde_json::from_slice(out.value).unwrap();
+        self.0.push((out.topic.to_owned(), out.key.map(<[u8]>::to_vec), value));
+        Ok(())
+    }
+}
+
+/// An engine with the state of one partition.
+struct Bench {
+    engine: Engine,
+    world: World,
+    state: State,
+    tally: Tally,
+}
+
+impl Bench {
+    fn new(tables: &[(&str, &str, &str)], rules: &[(&str, &str, &str)]) -> Self {
+        let tables = Arc::new(Snapshot::of(tables));
+        let rows: Vec<_> = rules
+            .iter()
+            .map(|(id, kind, spec)| RuleRow {
+                id: (*id).to_owned(),
+                version: 3,
+                kind: (*kind).to_owned(),
+                spec: (*spec).to_owned(),
+                priority: 0,
+            })
+            .collect();
+        let schema = Schema { dims: tables.schema(), topics: vec!["t".to_owned()], hash_key: None };
+        let (set, refused) = RuleSet::compile(&rows, &schema);
+        assert!(refused.is_empty(), "{refused:?}");
+        let number = if rules.is_empty() { 0 } else { 9 };
+        let world = World { tables, rules: Arc::new(Loaded { number, set: Arc::new(set) }) };
+        Self { engine: Engine::new(true), world, state: State::default(), tally: Tally::default() }
+    }
+
+    fn give(&mut self, record: &Incoming<'_>) -> Vec<Sent> {
+        let mut taken = Taken::default();
+        let mut cycle = self.engine.begin(&self.world);
+        cycle.process(record, &mut self.state, &mut self.tally, &mut taken).unwrap();
+        taken.0
+    }
+
+    /// Gives a record that makes exactly one.
+    fn one(&mut self, record: &Incoming<'_>) -> Sent {
+        let mut sent = self.give(record);
+        assert_eq!(sent.len(), 1, "{sent:?}");
+        sent.remove(0)
+    }
+
+    fn balances(&self) -> bool {
+        let t = &self.tally;
+        let rejected: u64 = t.rejected.values().sum();
+        t.received == t.enriched + t.filtered + rejected + t.repeats + t.controls
+    }
 }
 
 #[test]
 fn a_reading_is_enriched_once() {
-    let dimensions = Dimensions::of(&[("devices", "d", r#"{"site":"Graz"}"#)]);
-    let (mut engine, mut marks, mut tally) = (Engine::new(&dimensions), Marks::default(), Tally::default());
+    let mut bench = Bench::new(GRAZ, &[]);
     let reading = record(Input::Readings, b"17", READING);
-    let out = engine.process(&reading, &mut marks, &mut tally).unwrap();
-    assert_eq!((out.topic, out.key.as_deref()), (wire::ENRICHED, Some(&b"d"[..])));
-    assert_eq!(out.headers.unwrap()[2], (wire::NUMBER, &b"17"[..]));
-    let v = value(&engine);
+    let (topic, key, v) = bench.one(&reading);
+    assert_eq!((topic.as_str(), key.as_deref()), (wire::ENRICHED, Some(&b"d"[..])));
     assert_eq!(v["weir"]["versions"]["devices"], 7);
     assert_eq!((&v["weir"]["joined"], &v["weir"]["number"]), (&Value::Bool(true), &17.into()));
     assert_eq!((&v["dims"]["devices"]["site"], &v["more"][0]), (&"Graz".into(), &1.into()));
-    assert!(engine.process(&reading, &mut marks, &mut tally).is_none());
-    let unknown = record(Input::Readings, b"20", br#"{"device":"x","time":5,"values":{}}"#);
-    engine.process(&unknown, &mut marks, &mut tally).unwrap();
-    assert_eq!(value(&engine)["weir"]["joined"], false);
-    assert_eq!((tally.received, tally.enriched, tally.repeats, tally.missing), (3, 2, 1, 2));
+    assert!(bench.give(&reading).is_empty());
+    let unknown = record(Input::Readings, b"18", br#"{"device":"x","time":5,"values":{}}"#);
+    assert_eq!(bench.one(&unknown).2["weir"]["joined"], false);
+    assert_eq!((bench.tally.received, bench.tally.enriched, bench.tally.repeats), (3, 2, 1));
 }
 
 #[test]
-fn a_control_record_is_counted_once_and_makes_nothing() {
-    let dimensions = Dimensions::of(&[]);
-    let (mut engine, mut marks, mut tally) = (Engine::new(&dimensions), Marks::default(), Tally::default());
-    let mut closed =
-        record(Input::Readings, b"18", br#"{"stream":"00000000000000000000000000000000","next":5}"#);
+fn missing_numbers_are_told_exactly() {
+    let mut bench = Bench::new(&[], &[]);
+    bench.one(&record(Input::Readings, b"17", READING));
+    let sent = bench.give(&record(Input::Readings, b"20", READING));
+    let (topic, key, v) = &sent[0];
+    assert_eq!((topic.as_str(), key.as_deref()), (wire::LOSSES, Some(&b"gw-1"[..])));
+    assert_eq!((&v["from"], &v["to"], &v["count"]), (&18.into(), &19.into(), &2.into()));
+    assert_eq!((v["reason"].as_str(), v["edge"].as_str()), (Some("observed"), Some("gw-1")));
+    assert_eq!(v["stream"].as_str().map(str::as_bytes), Some(STREAM));
+    assert_eq!((&v["weir"]["topic"], &v["weir"]["offset"]), (&"weir.readings".into(), &40.into()));
+    assert_eq!((sent.len(), sent[1].0.as_str()), (2, wire::ENRICHED));
+    assert_eq!(bench.tally.missing, 2);
+}
+
+#[test]
+fn a_control_record_is_counted_once_and_closes_its_stream() {
+    let mut bench = Bench::new(&[], &[]);
+    bench.one(&record(Input::Readings, b"18", READING));
+    let told = [br#"{"stream":""#, STREAM, br#"","next":19}"#].concat();
+    let mut closed = record(Input::Readings, b"0", &told);
+    closed.headers.stream = Some(b"ffffffffffffffffffffffffffffffff");
     closed.headers.control = Some(wire::CLOSED);
-    assert!(engine.process(&closed, &mut marks, &mut tally).is_none());
-    assert!(engine.process(&closed, &mut marks, &mut tally).is_none());
-    assert_eq!((tally.received, tally.controls, tally.repeats), (2, 1, 1));
-    assert!(engine.process(&record(Input::Readings, b"19", READING), &mut marks, &mut tally).is_some());
-    assert_eq!(tally.missing, 0, "its number counts");
+    assert!(bench.give(&closed).is_empty() && bench.give(&closed).is_empty());
+    assert_eq!((bench.tally.received, bench.tally.controls, bench.tally.repeats), (3, 1, 1));
+    assert!(bench.give(&record(Input::Readings, b"18", READING)).is_empty(), "its mark is still there");
+    assert_eq!(bench.tally.reopened, 0);
+    bench.one(&record(Input::Readings, b"19", READING));
+    assert_eq!((bench.tally.missing, bench.tally.reopened), (0, 1));
 }
 
 #[test]
-fn a_dead_letter_of_the_edge_goes_on_with_key_and_headers() {
-    let dimensions = Dimensions::of(&[]);
-    let (mut engine, mut marks, mut tally) = (Engine::new(&dimensions), Marks::default(), Tally::default());
+fn window_results_are_joined_and_gaps_passed_on() {
+    let mut bench = Bench::new(GRAZ, &[]);
+    let (topic, key, v) = bench.one(&record(Input::Windows, b"0", WINDOW));
+    assert_eq!((topic.as_str(), key.as_deref()), (wire::AGGREGATES, Some(&b"k"[..])));
+    assert_eq!((&v["dims"]["devices"]["site"], &v["revision"]), (&"Graz".into(), &1.into()));
+    let (topic, _, v) = bench.one(&record(Input::Gaps, b"1", br#"{"edge":"gw-1","from":3,"to":4}"#));
+    assert_eq!((topic.as_str(), &v["weir"]["number"], &v["to"]), (wire::LOSSES, &1.into(), &4.into()));
+    for (number, wrong) in [
+        (
+            &b"2"[..],
+            r#"{"rule":"r","key":{"device":7},"start":0,"end":9,"revision":1,"count":2,"values":{}}"#,
+        ),
+        (b"3", r#"{"rule":"r","key":{},"start":9,"end":0,"revision":1,"count":2,"values":{}}"#),
+        (b"4", r#"{"rule":"r","key":{},"start":0,"end":9,"count":2,"values":{}}"#),
+        (b"5", r#"{"dims":{},"rule":"r"}"#),
+    ] {
+        assert_eq!(bench.one(&record(Input::Windows, number, wrong.as_bytes())).0, wire::REJECTED);
+    }
+}
+
+fn topics(sent: &[Sent]) -> Vec<&str> {
+    sent.iter().map(|(topic, ..)| topic.as_str()).collect()
+}
+
+#[test]
+fn rules_derive_filter_and_route() {
+    let rules = [
+        ("f", "filter", r#"{"drop":"values.t < 0.0"}"#),
+        ("d", "derive", r#"{"set":{"u":"values.t * 2"},"when":"dims.devices.site == 'Graz'"}"#),
+        ("r", "route", r#"{"when":"values.t > 50","stores":["mysql"],"topics":["t"],"enriched":true}"#),
+        ("n", "route", r#"{"when":"values.t == 7","enriched":false,"topics":["t"]}"#),
+    ];
+    let mut bench = Bench::new(GRAZ, &rules);
+    let of = |t: i32| format!(r#"{{"device":"d","time":5,"values":{{"t":{t}}}}}"#);
+    let (topic, _, v) = bench.one(&record(Input::Readings, b"0", of(1).as_bytes()));
+    assert_eq!((topic.as_str(), &v["values"]["u"]), (wire::ENRICHED, &2.0.into()));
+    assert_eq!((&v["weir"]["rules"], v["weir"].get("stores")), (&9.into(), None));
+    let sent = bench.give(&record(Input::Readings, b"1", of(60).as_bytes()));
+    assert_eq!(topics(&sent), [wire::ENRICHED, "t"]);
+    assert_eq!((&sent[0].2, &sent[0].2["weir"]["stores"]), (&sent[1].2, &serde_json::json!(["mysql"])));
+    assert!(bench.give(&record(Input::Readings, b"2", of(-1).as_bytes())).is_empty());
+    assert_eq!(bench.one(&record(Input::Readings, b"3", of(7).as_bytes())).0, "t");
+    assert_eq!((bench.tally.enriched, bench.tally.filtered), (3, 1));
+    assert!(bench.balances());
+}
+
+#[test]
+fn a_threshold_tells_and_its_state_outlives_a_restart() {
+    let rules =
+        [("hot", "threshold", r#"{"value":"values.t","above":80,"clear_below":75,"severity":"high"}"#)];
+    let mut bench = Bench::new(GRAZ, &rules);
+    let of = |time: i32, t: i32| format!(r#"{{"device":"d","time":{time},"values":{{"t":{t}}}}}"#);
+    let sent = bench.give(&record(Input::Readings, b"0", of(1, 90).as_bytes()));
+    assert_eq!(topics(&sent), [wire::ENRICHED, wire::ALERTS, wire::ALERTS_HIGH]);
+    assert_eq!((&sent[1].2["kind"], &sent[1].2["rule"]), (&"first".into(), &"hot".into()));
+    let entries: Vec<_> = bench.state.staged().collect();
+    let mut restarted = Bench::new(GRAZ, &rules);
+    for (key, value) in &entries {
+        restarted.state.restore(key, value.as_deref()).unwrap();
+    }
+    assert_eq!(restarted.state.rules.len(), 1);
+    for bench in [&mut bench, &mut restarted] {
+        let sent = bench.give(&record(Input::Readings, b"1", of(2, 85).as_bytes()));
+        assert_eq!(topics(&sent), [wire::ENRICHED], "told already");
+        let sent = bench.give(&record(Input::Readings, b"2", of(3, 70).as_bytes()));
+        assert_eq!(sent[1].2["kind"], "recovered");
+        assert_eq!(sent[1].2["episode"]["number"], 0);
+    }
+    // Another set without the rule: its states go, with tombstones.
+    bench.state.commit();
+    bench.world.rules = Bench::new(GRAZ, &[("f", "filter", r#"{"drop":"false"}"#)]).world.rules;
+    bench.give(&record(Input::Readings, b"3", of(4, 70).as_bytes()));
+    bench.state.tidy();
+    let gone = bench.state.staged().filter(|(key, value)| key.starts_with(b"rule/") && value.is_none());
+    assert_eq!(gone.count(), 1);
+}
+
+#[test]
+fn a_rule_that_fails_harms_nothing_else() {
+    let rules = [("bad", "filter", r#"{"drop":"values.t > 3"}"#), ("d", "derive", r#"{"set":{"u":"1"}}"#)];
+    let mut bench = Bench::new(&[], &rules);
+    let body = br#"{"device":"d","time":5,"values":{"t":"text"}}"#;
+    let sent = bench.give(&record(Input::Readings, b"0", body));
+    assert_eq!(topics(&sent), [wire::ENRICHED, wire::REJECTED]);
+    assert_eq!(sent[0].2["values"]["u"], 1);
+    assert_eq!((&sent[1].2["stage"], &sent[1].2["reason"]), (&"rule".into(), &"rule_failed".into()));
+    assert!(sent[1].2["detail"].as_str().unwrap().starts_with("rule bad version 3: "), "{:?}", sent[1].2);
+    assert!(bench.balances() && bench.tally.rule_failures == 1);
+}
+
+/// Whatever leaves: readings, alerts, dead letters of every kind, window results.
+#[test]
+fn what_is_masked_leaves_in_no_form() {
+    let rules = [
+        (
+            "m",
+            "mask",
+            r#"{"fields":["values.name","device","dims.devices.owner"],"method":"keep_last","keep":1}"#,
+        ),
+        ("bad", "filter", r#"{"drop":"values.name > 3"}"#),
+        ("hot", "threshold", r#"{"value":"values.t","above":1,"message":"{values.name} at {device}"}"#),
+    ];
+    let tables: &[(&str, &str, &str)] = &[("devices", "secret-d", r#"{"owner":"secret-o"}"#)];
+    let mut bench = Bench::new(tables, &rules);
+    let reading = br#"{"device":"secret-d","time":5,"values":{"t":2,"name":"secret-n"}}"#;
+    let window = br#"{"rule":"r","key":{"device":"secret-d"},"start":0,"end":9,"revision":1,"count":2,
+        "values":{"name":{"last":"secret-n"}}}"#;
+    let letter = br#"{"stage":"edge.decode","reason":"not_json","raw":"secret-raw"}"#;
+    let mut sent = bench.give(&record(Input::Readings, b"0", reading));
+    assert!(topics(&sent).contains(&wire::ALERTS) && topics(&sent).contains(&wire::REJECTED));
+    let twice = br#"{"device":"secret-d","time":5,"values":{"name":"secret-n"},"weir":1}"#;
+    for (input, number, body) in [
+        (Input::Readings, b"1", &twice[..]),
+        (Input::Readings, b"2", b"secret-n"),
+        (Input::Windows, b"3", window),
+        (Input::EdgeRejected, b"4", letter),
+    ] {
+        let mut record = record(input, number, body);
+        record.key = (input != Input::EdgeRejected).then_some(b"secret-d");
+        sent.append(&mut bench.give(&record));
+    }
+    assert_eq!(sent.len(), 8, "{:?}", topics(&sent));
+    for (topic, key, value) in &sent {
+        let raw = value["raw"].as_str().map(|raw| BASE64.decode(raw).unwrap()).unwrap_or_default();
+        let texts = [value.to_string().into_bytes(), key.clone().unwrap_or_default(), raw];
+        for text in texts.map(|text| String::from_utf8(text).unwrap()) {
+            assert!(!text.contains("secret"), "{topic}: {text}");
+        }
+    }
+    let aggregate = &sent[6].2;
+    assert_eq!((&aggregate["key"]["device"], &aggregate["values"]), (&"***d".into(), &serde_json::json!({})));
+    assert!(bench.balances());
+}
+
+#[test]
+fn a_dead_letter_of_the_edge_goes_on_with_its_key() {
+    let mut bench = Bench::new(&[], &[]);
     let body = br#"{"stage":"edge.decode","reason":"not_json","topic":"sensors/7","raw":""}"#;
-    let out = engine.process(&record(Input::EdgeRejected, b"0", body), &mut marks, &mut tally).unwrap();
-    assert_eq!((out.topic, out.key.as_deref()), (wire::REJECTED, Some(&b"k"[..])));
-    assert!(out.headers.is_some());
-    let v = value(&engine);
+    let (topic, key, v) = bench.one(&record(Input::EdgeRejected, b"0", body));
+    assert_eq!((topic.as_str(), key.as_deref()), (wire::REJECTED, Some(&b"k"[..])));
     assert_eq!((&v["weir"]["topic"], &v["topic"]), (&"weir.edge-rejected".into(), &"sensors/7".into()));
     assert_eq!(v["stage"], "edge.decode");
-    assert_eq!(tally.rejected[FROM_EDGE], 1);
+    assert_eq!(bench.tally.rejected[FROM_EDGE], 1);
 }
 
 #[test]
 fn poison_becomes_a_dead_letter_with_its_reason() {
-    let dimensions = Dimensions::of(&[]);
-    let (mut engine, mut marks, mut tally) = (Engine::new(&dimensions), Marks::default(), Tally::default());
+    let mut bench = Bench::new(&[], &[]);
     let long_key = vec![b'k'; 300];
     let large =
         [&READING[..READING.len() - 1], br#","x":""#, &vec![b'x'; VALUE_BYTES_MAX], br#""}"#].concat();
@@ -89,38 +302,37 @@ fn poison_becomes_a_dead_letter_with_its_reason() {
         ("not_an_object", record(Input::EdgeRejected, b"4", b"[]")),
     ];
     for (reason, record) in &cases {
-        let out = engine.process(record, &mut marks, &mut tally).unwrap();
-        assert_eq!(out.topic, wire::REJECTED);
-        assert_eq!(out.headers.is_some(), *reason != "no_identity");
-        assert!(engine.value().len() <= VALUE_BYTES_MAX && out.key.is_none_or(|key| key.len() < 300));
-        let v = value(&engine);
+        let (topic, _, v) = bench.one(record);
+        assert_eq!(topic, wire::REJECTED);
         assert_eq!((v["reason"].as_str(), v["stage"].as_str()), (Some(*reason), Some("process")));
         assert_eq!((&v["weir"]["offset"], &v["received"]), (&40.into(), &99.into()));
     }
-    assert_eq!((tally.received, tally.rejected.values().sum::<u64>()), (7, 7));
+    assert_eq!((bench.tally.received, bench.tally.rejected.values().sum::<u64>()), (7, 7));
     // A poison record with an identity moves the mark: sent again it is a repeat.
-    assert!(engine.process(&cases[3].1, &mut marks, &mut tally).is_none());
+    assert!(bench.give(&cases[3].1).is_empty());
 }
 
 proptest! {
     #[test]
     fn the_books_balance(records in prop::collection::vec(
-        (any::<bool>(), prop_oneof![(0u64..9).prop_map(|n| n.to_string()), "[x9]{0,25}"],
-         prop_oneof![Just(READING.to_vec()), prop::collection::vec(any::<u8>(), 0..20)]), 0..40)
+        (0usize..INPUT_KINDS, prop_oneof![(0u64..9).prop_map(|n| n.to_string()), "[x9]{0,25}"],
+         prop_oneof![Just(READING.to_vec()), Just(WINDOW.to_vec()),
+            prop::collection::vec(any::<u8>(), 0..20)]), 0..40)
     ) {
-        let dimensions = Dimensions::of(&[]);
-        let (mut engine, mut marks, mut tally) = (Engine::new(&dimensions), Marks::default(), Tally::default());
-        let mut sent = 0;
-        for (readings, number, body) in &records {
-            let input = if *readings { Input::Readings } else { Input::EdgeRejected };
-            if engine.process(&record(input, number.as_bytes(), body), &mut marks, &mut tally).is_some() {
-                sent += 1;
-                prop_assert!(serde_json::from_slice::<Value>(engine.value()).is_ok());
+        let mut bench = Bench::new(&[], &[]);
+        let (mut sent, mut losses) = (0, 0);
+        for (input, number, body) in &records {
+            for (_, _, v) in bench.give(&record(Input::ALL[*input], number.as_bytes(), body)) {
+                if v["reason"] == "observed" { losses += v["count"].as_u64().unwrap() } else { sent += 1 }
             }
         }
+        let tally = &bench.tally;
         let rejected: u64 = tally.rejected.values().sum();
         prop_assert_eq!(tally.received, records.len() as u64);
-        prop_assert_eq!(tally.received, tally.enriched + rejected + tally.repeats + tally.controls);
+        prop_assert!(bench.balances());
         prop_assert_eq!(sent, tally.enriched + rejected);
+        prop_assert_eq!(losses, tally.missing);
     }
 }
+
+const INPUT_KINDS: usize = Input::ALL.len();

@@ -1,6 +1,6 @@
 //! Reading the state of newly assigned partitions back from their changelogs.
 //!
-//! Comes in: partitions. Goes out: for each its marks and its committed offset, both of the same commit.
+//! Comes in: partitions. Goes out: for each its state and its committed offset, both of the same commit.
 //! Guarantees: the order that makes them so: first the committed offset by a stable fetch (it waits for an open
 //! transaction of the predecessor), then the end of the changelog as a read_uncommitted client sees it (a
 //! read_committed one is told the last stable offset, which may lie before the predecessor's last commit), then
@@ -14,11 +14,10 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 use weir_shared::clock;
 
-use super::{Entry, entry};
+use super::State;
 use crate::kafka::KafkaConfig;
 use crate::kafka::native::{Polled, poll_assigned};
 use crate::process::assignment::{Place, Rebalances, list};
-use crate::process::dedupe::Marks;
 
 /// How long one step may read; between steps other partitions are processed.
 const STEP: Duration = Duration::from_millis(20);
@@ -29,7 +28,7 @@ const QUESTION: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(in crate::process) struct Restored {
     pub(in crate::process) place: Place,
-    pub(in crate::process) marks: Marks,
+    pub(in crate::process) state: Box<State>,
     /// Committed offset of the group.
     pub(in crate::process) next: i64,
     /// How long it took.
@@ -57,7 +56,7 @@ impl ConsumerContext for Reading {}
 
 struct Waiting {
     place: Place,
-    marks: Marks,
+    state: Box<State>,
     next: i64,
     changelog: Changelog,
 }
@@ -81,7 +80,7 @@ impl Restore {
     pub(in crate::process) fn new(places: &[Place]) -> Self {
         let waiting = |place: &Place| Waiting {
             place: *place,
-            marks: Marks::default(),
+            state: Box::default(),
             next: 0,
             changelog: Changelog::default(),
         };
@@ -185,11 +184,9 @@ impl Restore {
                 Polled::Nothing => return Ok(Vec::new()),
                 Polled::Record { topic, partition, key, value } => {
                     let found = self.waiting.iter_mut().find(|w| is_changelog(w.place, &topic, partition));
-                    if let (Some(waiting), Entry::Mark(stream, next)) = (
-                        found,
-                        entry(&key, value.as_deref()).map_err(|e| format!("{topic} [{partition}]: {e}"))?,
-                    ) {
-                        waiting.marks.restore(stream, next);
+                    if let Some(waiting) = found {
+                        let restored = waiting.state.restore(&key, value.as_deref());
+                        restored.map_err(|e| format!("{topic} [{partition}]: {e}"))?;
                     }
                     if deadline.passed() {
                         return Ok(Vec::new());
@@ -219,7 +216,7 @@ fn take_read(
     is_read: impl Fn(&Waiting) -> bool,
 ) -> Vec<Restored> {
     let took = clock::instant().saturating_duration_since(began);
-    let restored = |w: Waiting| Restored { place: w.place, marks: w.marks, next: w.next, took };
+    let restored = |w: Waiting| Restored { place: w.place, state: w.state, next: w.next, took };
     waiting.extract_if(.., |w| is_read(w)).map(restored).collect()
 }
 

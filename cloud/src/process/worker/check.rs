@@ -8,12 +8,37 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 use weir_shared::wire;
 
-use crate::kafka::{ASK, KafkaConfig};
-use crate::process::Input;
+use crate::kafka::{ASK, KafkaConfig, topic_ids};
 use crate::process::state::restore::no_offset;
+use crate::process::{INPUTS, Input};
+
+/// Topics that results go to.
+const OUTPUTS: [&str; 5] = [wire::ENRICHED, wire::AGGREGATES, wire::LOSSES, wire::ALERTS, wire::REJECTED];
+
+/// What is known of the input topics.
+pub(in crate::process) struct Topics {
+    ids: [String; INPUTS],
+}
+
+impl Topics {
+    /// Kafka's id; empty when the broker does not know ids.
+    pub(super) fn id(&self, input: Input) -> &str {
+        &self.ids[input.index()]
+    }
+}
+
+/// What to say when an input topic is another one than when its state was written.
+pub(super) fn made_anew(input: Input, group: &str) -> String {
+    let (topic, state) = (input.topic(), input.state_topic());
+    format!(
+        "{topic} was deleted and made again: its records have the offsets of others that were processed already. If \
+         that is meant, stop all processors, delete {state} and the offsets of the group {group} for {topic} with \
+         Kafka's tools, and run `weir-cloud init`"
+    )
+}
 
 /// Checks that all topics stand, that each changelog has the partitions of its input, and that the group has offsets.
-pub(in crate::process) fn topics(kafka: &KafkaConfig, group: &str) -> Result<(), String> {
+pub(in crate::process) fn topics(kafka: &KafkaConfig, group: &str) -> Result<Topics, String> {
     let mut config = kafka.client();
     // Whether there are offsets, not which: a stable fetch would wait here for the predecessor's open transaction,
     // which only the producer made after this check can end.
@@ -22,7 +47,7 @@ pub(in crate::process) fn topics(kafka: &KafkaConfig, group: &str) -> Result<(),
         .set("isolation.level", "read_uncommitted")
         .set("enable.auto.commit", "false");
     let asker: BaseConsumer = config.create().map_err(|e| format!("client: {e}"))?;
-    for topic in [wire::ENRICHED, wire::REJECTED] {
+    for topic in OUTPUTS {
         partitions(&asker, topic)?;
     }
     let mut list = TopicPartitionList::new();
@@ -39,10 +64,13 @@ pub(in crate::process) fn topics(kafka: &KafkaConfig, group: &str) -> Result<(),
         list.add_partition_range(input.topic(), 0, count - 1);
     }
     let committed = asker.committed_offsets(list, ASK).map_err(|e| format!("offsets of {group}: {e}"))?;
-    match committed.elements().iter().find(|e| !matches!(e.offset(), Offset::Offset(_))) {
-        Some(missing) => Err(no_offset(missing.topic(), missing.partition())),
-        None => Ok(()),
+    if let Some(missing) = committed.elements().iter().find(|e| !matches!(e.offset(), Offset::Offset(_))) {
+        return Err(no_offset(missing.topic(), missing.partition()));
     }
+    let ids = topic_ids::ask(&asker, &Input::ALL.map(Input::topic), ASK);
+    let ids = ids.map_err(|e| format!("asking for the ids of the topics: {e}"))?;
+    let ids = ids.try_into().map_err(|_| "asking for the ids of the topics: not all are there".to_owned())?;
+    Ok(Topics { ids })
 }
 
 fn partitions(asker: &BaseConsumer, topic: &str) -> Result<i32, String> {

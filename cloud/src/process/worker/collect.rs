@@ -15,32 +15,47 @@ use weir_shared::wire;
 
 use crate::process::assignment::{Change, Partition, Partitions, Rebalances};
 use crate::process::engine::{Headers, Incoming};
-use crate::process::state::restore::Restore;
+use crate::process::state::restore::{Restore, Restored};
 use crate::process::transaction::Failure;
 use crate::process::{Input, ProcessConfig};
 
 /// Longest wait for the first record.
 const FIRST: Duration = Duration::from_millis(100);
-/// The same while state is being read back.
-const FIRST_RESTORING: Duration = Duration::from_millis(1);
+/// The same while new partitions wait for their state.
+const FIRST_COMING: Duration = Duration::from_millis(1);
 /// A wait shorter than this is none: librdkafka counts in milliseconds.
 const TICK: Duration = Duration::from_millis(1);
 /// Most bytes of one cycle, but for one record that is larger.
 const CYCLE_BYTES_MAX: usize = 16 << 20;
+
+/// New partitions on their way.
+#[derive(Default)]
+pub(super) struct Coming {
+    /// Their state is being read back.
+    pub(super) restores: Vec<Restore>,
+    /// Their state is there, but it has seen newer rules or tables than we have.
+    pub(super) behind: Vec<(Restored, Deadline)>,
+}
+
+impl Coming {
+    fn is_empty(&self) -> bool {
+        self.restores.is_empty() && self.behind.is_empty()
+    }
+}
 
 /// Collects one batch, and takes note of partitions that come and go.
 pub(super) fn collect<'c>(
     consumer: &'c BaseConsumer<Rebalances>,
     config: &ProcessConfig,
     partitions: &mut Partitions,
-    restores: &mut Vec<Restore>,
+    coming: &mut Coming,
 ) -> Result<Vec<BorrowedMessage<'c>>, Failure> {
     let mut batch = Vec::new();
     let mut bytes = 0;
-    let mut deadline = Deadline::after(if restores.is_empty() { FIRST } else { FIRST_RESTORING });
+    let mut deadline = Deadline::after(if coming.is_empty() { FIRST } else { FIRST_COMING });
     loop {
         let polled = consumer.poll(deadline.left());
-        apply(consumer.context().take(), &mut batch, partitions, restores);
+        apply(consumer.context().take(), &mut batch, partitions, coming);
         match polled {
             Some(Ok(message)) if is_ready(&message, partitions) => {
                 if batch.is_empty() {
@@ -67,7 +82,7 @@ fn apply(
     changes: Vec<Change>,
     batch: &mut Vec<BorrowedMessage<'_>>,
     partitions: &mut Partitions,
-    restores: &mut Vec<Restore>,
+    coming: &mut Coming,
 ) {
     for change in changes {
         match change {
@@ -76,7 +91,7 @@ fn apply(
                 for place in &places {
                     partitions.put(*place, Partition::Restoring { skipped: false });
                 }
-                restores.push(Restore::new(&places));
+                coming.restores.push(Restore::new(&places));
             }
             Change::Revoked(places) => {
                 tracing::info!("process: revoked {} partitions", places.len());
@@ -84,9 +99,10 @@ fn apply(
                     Input::from_topic(m.topic())
                         .is_some_and(|input| !places.contains(&(input, m.partition())))
                 });
-                for restore in restores.iter_mut() {
+                for restore in &mut coming.restores {
                     restore.drop_places(&places);
                 }
+                coming.behind.retain(|(restored, _)| !places.contains(&restored.place));
                 for place in places {
                     partitions.remove(place);
                 }
@@ -115,11 +131,7 @@ pub(super) fn judge(error: &KafkaError) -> Option<Failure> {
     };
     match code {
         Code::FencedInstanceId => Some(Failure::Twin(format!("consumer: {error}"))),
-        Code::AutoOffsetReset | Code::OffsetOutOfRange => Some(Failure::Broken(
-            "the next record to process is no longer in the log (retention, or a topic made anew): records are \
-             lost, and weir-cloud does not guess where to go on; set the group's offsets with Kafka's own tools"
-                .to_owned(),
-        )),
+        Code::AutoOffsetReset | Code::OffsetOutOfRange => Some(Failure::OutOfRange(error.to_string())),
         _ if matches!(error, KafkaError::MessageConsumptionFatal(_)) => {
             Some(Failure::Broken(format!("consumer: {error}")))
         }
@@ -152,6 +164,7 @@ fn headers<'m>(message: &'m BorrowedMessage<'_>) -> Headers<'m> {
             wire::STREAM => found.stream = header.value,
             wire::NUMBER => found.number = header.value,
             wire::CONTROL => found.control = header.value,
+            wire::BACKLOG => found.backlog = true,
             _ => {}
         }
     }

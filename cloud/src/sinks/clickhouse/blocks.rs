@@ -2,11 +2,12 @@
 //!
 //! Comes in: a batch and a partition of it. Goes out: one complete body per month, and the records that no row can
 //! be made of.
-//! Guarantees: the same records give the same bodies, byte for byte. Pure.
+//! Guarantees: the same records give the same bodies, byte for byte, and leave out the same offsets (those of letters
+//! and of records that go only to other stores). Pure.
 
 use super::super::batch::{Batch, Part};
 use super::super::dead_letters::Letter;
-use super::super::measures::Receipts;
+use super::super::measures::{Count, Receipts};
 use super::columns::{RowWriter, columns};
 use super::rowbinary;
 
@@ -26,6 +27,8 @@ pub(super) struct Block {
 pub(super) struct Blocks {
     pub(super) blocks: Vec<Block>,
     pub(super) letters: Vec<Letter>,
+    /// Those that go only to other stores: their offsets are in no block, so nobody waits for them.
+    pub(super) skipped: Count,
 }
 
 /// Encodes the records of `part` whose offsets `wanted` accepts.
@@ -41,7 +44,8 @@ pub(super) fn encode(
     for record in batch.records().iter().filter(|r| r.part == part && wanted(r.offset)) {
         row.clear();
         match writer.write(record, batch.value(record), &mut row) {
-            Ok(written) => {
+            Ok(None) => blocks.skipped.add(part.topic),
+            Ok(Some(written)) => {
                 if part.topic == super::super::batch::Topic::Enriched {
                     receipts.add(written.received);
                 }
@@ -62,7 +66,7 @@ impl Blocks {
     fn of_month(&mut self, part: Part, month: u32) -> &mut Block {
         let place = self.blocks.iter().position(|b| b.month == month).unwrap_or_else(|| {
             let mut body = Vec::with_capacity(64 * 1024);
-            rowbinary::header(columns(part.topic), &mut body);
+            rowbinary::header(&columns(part.topic), &mut body);
             self.blocks.push(Block { month, offsets: Vec::new(), body });
             self.blocks.len() - 1
         });
@@ -98,8 +102,12 @@ mod tests {
         assert_eq!(seen, [(202_609, vec![3, 8]), (202_610, vec![4])]);
         assert_eq!(all.letters.len(), 1);
         assert_eq!((all.letters[0].record.offset, &*all.letters[0].reason), (5, "row_malformed"));
+        let elsewhere = json(september).replace("\"number\"", "\"stores\":[\"mysql\"],\"number\"");
+        batch.push(PART, 9, 0, elsewhere.as_bytes());
         let again = encode(&batch, PART, |_| true, &mut Receipts::default());
         assert_eq!(all.blocks[0].body, again.blocks[0].body);
+        assert_eq!(again.blocks[0].offsets, [3, 8], "nobody waits for what goes elsewhere");
+        assert_eq!(again.skipped, Count::of([Topic::Enriched].into_iter()));
         let rest = encode(&batch, PART, |offset| offset == 8, &mut Receipts::default());
         assert_eq!(rest.blocks.len(), 1);
         assert_eq!(rest.blocks[0].offsets, [8]);

@@ -5,13 +5,15 @@
 //! goes into every plan, so that another mapping is noticed. Pure.
 //! On failure: the buffer is as before; the record is dead-lettered.
 
+use super::super::SinkName;
 use super::super::batch::{Record, Topic};
 use super::super::calendar::civil;
-use super::super::row::{self, Reading, Rejection, RowError, Value};
+use super::super::row::{self, Reading, RowError, Value};
+use super::super::table::{Absent, Cell, Column, Kind, Row, table};
 use super::fingerprint::fingerprint;
 use super::rowbinary::{self, Map};
 
-const READINGS: [(&str, &str); 19] = [
+const READINGS: [(&str, &str); 17] = [
     ("stream", "FixedString(16)"),
     ("stream_partition", "Int32"),
     ("number", "UInt64"),
@@ -28,49 +30,53 @@ const READINGS: [(&str, &str); 19] = [
     ("dims", "String"),
     ("versions", "String"),
     ("joined", "Bool"),
-    ("_weir_topic", "LowCardinality(String)"),
-    ("_weir_partition", "Int32"),
-    ("_weir_offset", "Int64"),
+    ("rules", "UInt64"),
 ];
-const REJECTED: [(&str, &str); 17] = [
-    ("stream", "Nullable(FixedString(16))"),
-    ("stream_partition", "Nullable(Int32)"),
-    ("number", "Nullable(UInt64)"),
-    ("edge", "LowCardinality(String)"),
-    ("origin", "LowCardinality(String)"),
-    ("origin_offset", "Nullable(Int64)"),
-    ("stage", "LowCardinality(String)"),
-    ("reason", "LowCardinality(String)"),
-    ("detail", "String"),
-    ("source", "LowCardinality(String)"),
-    ("source_topic", "String"),
-    ("received", "DateTime64(3, 'UTC')"),
-    ("bytes", "UInt64"),
-    ("raw", "String"),
-    ("_weir_topic", "LowCardinality(String)"),
-    ("_weir_partition", "Int32"),
-    ("_weir_offset", "Int64"),
-];
+/// Where the row stood in Kafka: the last columns of every table.
+const POSITION: [(&str, &str); 3] =
+    [("_weir_topic", "LowCardinality(String)"), ("_weir_partition", "Int32"), ("_weir_offset", "Int64")];
 
-/// The table of a topic.
-pub(super) const fn table(topic: Topic) -> &'static str {
-    match topic {
-        Topic::Enriched => "weir_readings",
-        Topic::Rejected => "weir_rejected",
-    }
+/// Name of the table of a topic.
+pub(super) fn table_name(topic: Topic) -> &'static str {
+    table(topic).map_or("weir_readings", |table| table.name)
 }
 
 /// Names and types of the table of a topic, in the order in which rows are written.
-pub(super) const fn columns(topic: Topic) -> &'static [(&'static str, &'static str)] {
-    match topic {
-        Topic::Enriched => &READINGS,
-        Topic::Rejected => &REJECTED,
+pub(super) fn columns(topic: Topic) -> Vec<(&'static str, &'static str)> {
+    let mut columns = match table(topic) {
+        None => READINGS.to_vec(),
+        Some(table) => table.columns.iter().map(|c| (c.name, type_name(c))).collect(),
+    };
+    columns.extend(POSITION);
+    columns
+}
+
+fn type_name(column: &Column) -> &'static str {
+    match (column.kind, column.absent == Absent::Null) {
+        (Kind::Stream, false) => "FixedString(16)",
+        (Kind::Stream, true) => "Nullable(FixedString(16))",
+        (Kind::Int32, false) => "Int32",
+        (Kind::Int32, true) => "Nullable(Int32)",
+        (Kind::Int64, false) => "Int64",
+        (Kind::Int64, true) => "Nullable(Int64)",
+        (Kind::UInt64, false) => "UInt64",
+        (Kind::UInt64, true) => "Nullable(UInt64)",
+        (Kind::Float64, false) => "Float64",
+        (Kind::Float64, true) => "Nullable(Float64)",
+        (Kind::Time, false) => "DateTime64(3, 'UTC')",
+        (Kind::Time, true) => "Nullable(DateTime64(3, 'UTC'))",
+        (Kind::Flag, false) => "Bool",
+        (Kind::Flag, true) => "Nullable(Bool)",
+        (Kind::Name, false) => "LowCardinality(String)",
+        (Kind::Name, true) => "LowCardinality(Nullable(String))",
+        (Kind::Text | Kind::Object | Kind::Base64, false) => "String",
+        (Kind::Text | Kind::Object | Kind::Base64, true) => "Nullable(String)",
     }
 }
 
 /// Changes when the mapping does, and with nothing else.
 pub(super) fn mapping_hash(topic: Topic) -> u64 {
-    let parts = columns(topic).iter().flat_map(|(name, kind)| [*name, *kind]);
+    let parts = columns(topic).into_iter().flat_map(|(name, kind)| [name, kind]);
     fingerprint(parts.flat_map(|text| text.bytes().chain([0])))
 }
 
@@ -94,30 +100,32 @@ pub(super) struct Written {
 }
 
 impl RowWriter {
-    /// Appends the row of a record.
+    /// Appends the row of a record, or nothing (`None`) for one that goes only to other stores.
     pub(super) fn write(
         &mut self,
         record: &Record,
         json: &[u8],
         out: &mut Vec<u8>,
-    ) -> Result<Written, RowError> {
-        let written = match record.part.topic {
-            Topic::Enriched => {
-                let r = row::reading(json)?;
+    ) -> Result<Option<Written>, RowError> {
+        let written = match table(record.part.topic) {
+            None => {
+                let Some(r) = row::reading(json, SinkName::Clickhouse)? else { return Ok(None) };
                 self.sort_values(&r)?;
                 self.reading(&r, out);
                 Written { month: month(r.time), received: r.received }
             }
-            Topic::Rejected => {
-                let r = row::rejection(json)?;
-                rejection(&r, out);
-                Written { month: month(r.received), received: r.received }
+            Some(table) => {
+                let row = Row::decode(table, json)?;
+                for (column, value) in table.columns.iter().zip(&row.cells) {
+                    cell(column, value, out);
+                }
+                Written { month: month(row.time()), received: row.time() }
             }
         };
         rowbinary::bytes(record.part.topic.name().as_bytes(), out);
         rowbinary::int32(record.part.partition, out);
         rowbinary::int64(record.offset, out);
-        Ok(written)
+        Ok(Some(written))
     }
 
     /// Everything that can fail happens here, before the first byte of the row.
@@ -155,22 +163,27 @@ impl RowWriter {
         rowbinary::bytes(r.dims.as_bytes(), out);
         rowbinary::bytes(r.versions.as_bytes(), out);
         rowbinary::boolean(r.joined, out);
+        rowbinary::uint64(r.rules.unwrap_or(0), out);
     }
 }
 
-fn rejection(r: &Rejection<'_>, out: &mut Vec<u8>) {
-    rowbinary::nullable(r.identity, out, |i, o| o.extend_from_slice(&i.stream.0));
-    rowbinary::nullable(r.origin_partition, out, rowbinary::int32);
-    rowbinary::nullable(r.identity.map(|i| i.number), out, rowbinary::uint64);
-    rowbinary::bytes(r.edge.as_bytes(), out);
-    rowbinary::bytes(r.origin.as_bytes(), out);
-    rowbinary::nullable(r.origin_offset, out, rowbinary::int64);
-    for text in [&r.stage, &r.reason, &r.detail, &r.source, &r.source_topic] {
-        rowbinary::bytes(text.as_bytes(), out);
+fn cell(column: &Column, cell: &Cell<'_>, out: &mut Vec<u8>) {
+    if column.absent == Absent::Null {
+        out.push(u8::from(*cell == Cell::Null));
     }
-    rowbinary::int64(r.received, out);
-    rowbinary::uint64(r.bytes, out);
-    rowbinary::bytes(&r.raw, out);
+    match cell {
+        Cell::Null => {}
+        Cell::Stream(stream) => out.extend_from_slice(&stream.0),
+        Cell::Int(n) if column.kind == Kind::Int32 => {
+            rowbinary::int32(i32::try_from(*n).expect("it was read as one"), out);
+        }
+        Cell::Int(n) | Cell::Time(n) => rowbinary::int64(*n, out),
+        Cell::UInt(n) => rowbinary::uint64(*n, out),
+        Cell::Float(n) => rowbinary::float64(*n, out),
+        Cell::Flag(flag) => rowbinary::boolean(*flag, out),
+        Cell::Text(text) => rowbinary::bytes(text.as_bytes(), out),
+        Cell::Bytes(bytes) => rowbinary::bytes(bytes, out),
+    }
 }
 
 /// As ClickHouse's `toYYYYMM(…)` of a time in UTC.
@@ -188,7 +201,7 @@ mod tests {
     fn columns_are_those_of_the_shipped_tables() {
         let sql = include_str!("../../../../deploy/sql/clickhouse.sql");
         for topic in Topic::ALL {
-            let name = format!("EXISTS {} (", table(topic));
+            let name = format!("EXISTS {} (", table_name(topic));
             let (_, text) = sql.split_once(&name).unwrap();
             let (text, _) = text.split_once("INDEX").unwrap();
             let shipped: Vec<String> =
@@ -203,7 +216,7 @@ mod tests {
         // Part of every open plan: another value here means another mapping.
         assert_eq!(
             (mapping_hash(Topic::Enriched), mapping_hash(Topic::Rejected)),
-            (8_223_378_807_471_052_667, 209_789_367_624_237_347)
+            (5_549_743_682_692_048_640, 209_789_367_624_237_347)
         );
     }
 
@@ -221,15 +234,55 @@ mod tests {
         let wrong = writer.write(&record, json(r#"{"a":1,"b":[]}"#).as_bytes(), &mut out).unwrap_err();
         assert_eq!((wrong.reason, &out[..]), ("value_wrong_type", &[9][..]));
         let written = writer.write(&record, json(r#"{"a":1,"t":"x"}"#).as_bytes(), &mut out).unwrap();
-        assert_eq!(written, Written { month: 202_609, received: 1_790_000_000_000 });
+        assert_eq!(written.unwrap(), Written { month: 202_609, received: 1_790_000_000_000 });
         let mut wanted = vec![9];
         wanted.extend(0..16);
         wanted.extend([3, 0, 0, 0, 17, 0, 0, 0, 0, 0, 0, 0, 0, 1, b'd']);
         wanted.extend(1_790_000_000_000_i64.to_le_bytes());
         wanted.extend(1_790_000_000_000_i64.to_le_bytes());
         wanted.extend([0, 1, 1, b'a', 0, 0, 0, 0, 0, 0, 0xf0, 0x3f, 0, 0, 1, 1, b't', 1, b'x', 0]);
-        wanted.extend(b"\x02{}\x02{}\x00\x0dweir.enriched");
+        wanted.extend(b"\x02{}\x02{}\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0dweir.enriched");
         wanted.extend([3, 0, 0, 0, 42, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(out, wanted);
+    }
+
+    #[test]
+    fn a_described_row_has_the_bytes_of_its_columns() {
+        let json = r#"{"weir":{"topic":"weir.readings","partition":3,"offset":99},"edge":"g","reason":"r",
+            "stream":"000102030405060708090a0b0c0d0e0f","topic":"t","partition":2,"from":17,"to":42,"time_from":7,
+            "noticed":1790000000000}"#;
+        let mut batch = Batch::default();
+        batch.push(Part { topic: Topic::Losses, partition: 1 }, 42, 0, b"");
+        let mut out = Vec::new();
+        let written = RowWriter::default().write(&batch.records()[0], json.as_bytes(), &mut out).unwrap();
+        assert_eq!(written.unwrap().month, 202_609);
+        let mut wanted = vec![1, 0, 3, 0, 0, 0, 1, 1, b'g', 13];
+        wanted.extend(b"weir.readings\x00c\x00\x00\x00\x00\x00\x00\x00\x01r\x00");
+        wanted.extend(0..16);
+        wanted.extend(b"\x01t\x00\x02\x00\x00\x00\x00\x11\x00\x00\x00\x00\x00\x00\x00\x00\x2a\x00\x00\x00\x00\x00\x00\x00");
+        wanted.extend([1, 0, 7, 0, 0, 0, 0, 0, 0, 0, 1]);
+        wanted.extend(1_790_000_000_000_i64.to_le_bytes());
+        wanted.extend(b"\x0bweir.losses\x01\x00\x00\x00\x2a\x00\x00\x00\x00\x00\x00\x00");
+        assert_eq!(out, wanted);
+        let aggregate = r#"{"weir":{"stream":"000102030405060708090a0b0c0d0e0f","partition":1,"number":2,"joined":true},
+            "rule":"r","part":5,"key":{},"start":1,"end":2,"revision":3,"completeness":1}"#;
+        batch.clear();
+        batch.push(Part { topic: Topic::Aggregates, partition: 0 }, 1, 0, b"");
+        out.clear();
+        RowWriter::default().write(&batch.records()[0], aggregate.as_bytes(), &mut out).unwrap();
+        let number = |n: u8| [n, 0, 0, 0, 0, 0, 0, 0];
+        let mut wanted: Vec<u8> = (0..16).collect();
+        wanted.extend([1, 0, 0, 0]);
+        wanted.extend(number(2));
+        wanted.extend(b"\x00\x01r\x00");
+        wanted.extend(number(5));
+        wanted.extend(b"\x02{}\x00");
+        [1, 2, 3, 0].iter().for_each(|n| wanted.extend(number(*n)));
+        wanted.extend(b"\x02{}\x00");
+        wanted.extend(1.0_f64.to_le_bytes());
+        wanted.extend(b"\x00\x02{}\x02{}\x01\x0fweir.aggregates");
+        wanted.extend([0; 4]);
+        wanted.extend(number(1));
         assert_eq!(out, wanted);
     }
 }

@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 
 use super::super::batch::Range;
-use super::columns::{mapping_hash, table};
+use super::columns::{mapping_hash, table_name};
 
 const VERSION: &str = "weir1";
 
@@ -56,7 +56,7 @@ impl Plan {
     /// The deduplication token of the insert of one month.
     pub(super) fn token(&self, sink: &str, month: u32) -> String {
         let Range { part, start, end } = self.range;
-        let (topic, table) = (part.topic.name(), table(part.topic));
+        let (topic, table) = (part.topic.name(), table_name(part.topic));
         format!("{sink}|{topic}|{}|{start}|{end}|{table}|{month}", part.partition)
     }
 }

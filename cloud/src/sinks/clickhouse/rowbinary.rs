@@ -40,17 +40,6 @@ pub(super) fn boolean(value: bool, out: &mut Vec<u8>) {
     out.push(u8::from(value));
 }
 
-/// Writes NULL or the value.
-pub(super) fn nullable<T>(value: Option<T>, out: &mut Vec<u8>, write: impl FnOnce(T, &mut Vec<u8>)) {
-    match value {
-        None => out.push(1),
-        Some(value) => {
-            out.push(0);
-            write(value, out);
-        }
-    }
-}
-
 /// The header: names and types of the columns.
 pub(super) fn header(columns: &[(&str, &str)], out: &mut Vec<u8>) {
     length(columns.len(), out);
@@ -110,8 +99,6 @@ mod tests {
         assert_eq!(written(|o| int64(-2, o)), [0xfe, 255, 255, 255, 255, 255, 255, 255]);
         assert_eq!(written(|o| int32(1, o)), [1, 0, 0, 0]);
         assert_eq!(written(|o| float64(1.0, o)), [0, 0, 0, 0, 0, 0, 0xf0, 0x3f]);
-        assert_eq!(written(|o| nullable(None, o, int32)), [1]);
-        assert_eq!(written(|o| nullable(Some(1), o, int32)), [0, 1, 0, 0, 0]);
         assert_eq!(written(|o| header(&[("a", "Bool"), ("b", "X")], o)), b"\x02\x01a\x01b\x04Bool\x01X");
     }
 

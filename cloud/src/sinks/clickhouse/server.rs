@@ -16,7 +16,7 @@ use clickhouse::Client;
 use super::super::batch::{Part, Range, Topic};
 use super::super::config::ClickhouseConfig;
 use super::super::{Failure, root_cause};
-use super::columns::{columns, table};
+use super::columns::{columns, table_name};
 
 /// An insert, from its first byte to the answer.
 const INSERT: Duration = Duration::from_secs(60);
@@ -110,7 +110,7 @@ impl Server {
         body: Vec<u8>,
     ) -> Result<(), Failure> {
         let names = columns(topic).iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-        let query = format!("INSERT INTO {} ({names}) FORMAT RowBinaryWithNamesAndTypes", table(topic));
+        let query = format!("INSERT INTO {} ({names}) FORMAT RowBinaryWithNamesAndTypes", table_name(topic));
         let mut parameters: Vec<(&str, &str)> = vec![
             ("query", &query),
             ("database", &self.database),
@@ -140,7 +140,7 @@ impl Server {
             return Ok(());
         }
         let text: String = text.chars().take(500).collect();
-        Err(Failure::Store(format!("insert into {}: {status}: {}", table(topic), text.trim())))
+        Err(Failure::Store(format!("insert into {}: {status}: {}", table_name(topic), text.trim())))
     }
 
     /// Ends every query whose id begins with `prefix`, and waits until it has ended.
@@ -154,7 +154,7 @@ impl Server {
         let ask = format!(
             "SELECT _weir_offset FROM {} WHERE _weir_topic = {} AND _weir_partition = {} AND _weir_offset >= {start} \
              ORDER BY _weir_offset DESC LIMIT 1",
-            table(part.topic),
+            table_name(part.topic),
             quoted(part.topic.name()),
             part.partition
         );
@@ -167,7 +167,7 @@ impl Server {
         let ask = format!(
             "SELECT _weir_offset FROM {} WHERE _weir_topic = {} AND _weir_partition = {} \
              AND _weir_offset >= {start} AND _weir_offset < {end}",
-            table(part.topic),
+            table_name(part.topic),
             quoted(part.topic.name()),
             part.partition
         );

@@ -1,14 +1,15 @@
 //! The tables: making them, and checking that they can keep the promise.
 //!
-//! On failure: `init` may be called again; a table that is missing, collapses rows, or deduplicates nothing is named
-//! with the statement that mends it, and the sink waits.
+//! On failure: `init` may be called again; a table that is missing, lacks a column, collapses rows, or deduplicates
+//! nothing is named with what mends it, and the sink waits.
 
 use super::super::Failure;
+use super::super::batch::Topic;
 use super::super::config::ClickhouseConfig;
+use super::columns::{columns, table_name};
 use super::server::{Server, answer, quoted};
 
 const STATEMENTS: &str = include_str!("../../../../deploy/sql/clickhouse.sql");
-const TABLES: [&str; 2] = ["weir_readings", "weir_rejected"];
 
 /// Makes what is missing; with `dry_run` prints the statements.
 pub(in crate::sinks) async fn init(config: &ClickhouseConfig, dry_run: bool) -> Result<(), Failure> {
@@ -26,15 +27,21 @@ pub(in crate::sinks) async fn init(config: &ClickhouseConfig, dry_run: bool) -> 
     check(&server).await
 }
 
-/// Whether both tables are there and keep each row that is sent once.
+/// Whether all tables are there, with their columns, and keep each row that is sent once.
 pub(super) async fn check(server: &Server) -> Result<(), Failure> {
-    let names = TABLES.map(quoted).join(",");
+    let names = Topic::ALL.map(|topic| quoted(table_name(topic))).join(",");
     let ask = format!(
         "SELECT name, engine, engine_full FROM system.tables WHERE database = {} AND name IN ({names})",
         quoted(&server.database)
     );
     let found = answer(server.questions().query(&ask).fetch_all::<(String, String, String)>()).await?;
-    for table in TABLES {
+    let ask = format!(
+        "SELECT table, name FROM system.columns WHERE database = {} AND table IN ({names})",
+        quoted(&server.database)
+    );
+    let there = answer(server.questions().query(&ask).fetch_all::<(String, String)>()).await?;
+    for topic in Topic::ALL {
+        let table = table_name(topic);
         match found.iter().find(|(name, _, _)| name == table) {
             None => return Err(Failure::Store(format!("table {table} is missing: run `weir-cloud init`"))),
             Some((_, engine, full)) => {
@@ -42,6 +49,12 @@ pub(super) async fn check(server: &Server) -> Result<(), Failure> {
                     return Err(Failure::Store(why));
                 }
             }
+        }
+        let missing = |(name, _): &(&str, &str)| !there.iter().any(|(t, c)| t == table && c == name);
+        if let Some((column, _)) = columns(topic).into_iter().find(missing) {
+            return Err(Failure::Store(format!(
+                "table {table} has no column {column}: run `weir-cloud init`"
+            )));
         }
     }
     Ok(())

@@ -22,6 +22,8 @@ const FILTER: [(&str, &str); 1] =
 #[derive(Clone, Debug)]
 pub(super) struct Item {
     pub(super) record: Record,
+    /// Whether a document of the same or a higher version keeps it out.
+    pub(super) versioned: bool,
     range: Range<usize>,
 }
 
@@ -49,9 +51,15 @@ impl Body {
     /// Adds a document. Index and id have no character that JSON escapes.
     pub(super) fn add(&mut self, record: Record, placed: &Placed, json: &[u8]) {
         let start = self.bytes.len();
-        for part in ["{\"index\":{\"_index\":\"", &placed.index, "\",\"_id\":\"", &placed.id, "\"}}\n"] {
+        for part in ["{\"index\":{\"_index\":\"", &placed.index, "\",\"_id\":\"", &placed.id, "\""] {
             self.bytes.extend_from_slice(part.as_bytes());
         }
+        if let Some(version) = placed.version {
+            // "external": only a higher version replaces a document.
+            let versioned = format!(",\"version\":{version},\"version_type\":\"external\"");
+            self.bytes.extend_from_slice(versioned.as_bytes());
+        }
+        self.bytes.extend_from_slice(b"}}\n");
         let document = self.bytes.len();
         self.bytes.extend_from_slice(json);
         // A line break ends the document for _bulk. Inside of JSON it can only stand between tokens.
@@ -61,7 +69,8 @@ impl Body {
             }
         }
         self.bytes.push(b'\n');
-        self.items.push(Item { record, range: start..self.bytes.len() });
+        let (range, versioned) = (start..self.bytes.len(), placed.version.is_some());
+        self.items.push(Item { record, versioned, range });
     }
 
     /// Keeps only the items at these places, given in ascending order.
@@ -72,7 +81,7 @@ impl Body {
             let item = &self.items[place];
             let length = item.range.len();
             self.bytes.copy_within(item.range.clone(), end);
-            kept.push(Item { record: item.record, range: end..end + length });
+            kept.push(Item { range: end..end + length, ..item.clone() });
             end += length;
         }
         self.bytes.truncate(end);
@@ -163,7 +172,7 @@ mod tests {
         for (i, json) in ["{\"a\":\n1}", "{}", "{\"c\":3}"].into_iter().enumerate() {
             batch.push(Part { topic: Topic::Enriched, partition: 0 }, i as i64, 0, json.as_bytes());
             let record = batch.records()[i];
-            let placed = Placed { index: "x".into(), id: i.to_string(), received: 0 };
+            let placed = Placed { index: "x".into(), id: i.to_string(), version: None, received: 0 };
             body.add(record, &placed, json.as_bytes());
         }
         body
@@ -175,6 +184,19 @@ mod tests {
         let text = std::str::from_utf8(body.bytes()).unwrap();
         assert_eq!(text.lines().count(), 6);
         assert!(text.starts_with("{\"index\":{\"_index\":\"x\",\"_id\":\"0\"}}\n{\"a\": 1}\n"));
+    }
+
+    #[test]
+    fn a_window_result_replaces_only_lower_revisions() {
+        let mut body = body();
+        let record = body.items()[0].record;
+        body.clear();
+        let placed = Placed { index: "x".into(), id: "i".into(), version: Some(3), received: 0 };
+        body.add(record, &placed, b"{}");
+        let wanted =
+            "{\"index\":{\"_index\":\"x\",\"_id\":\"i\",\"version\":3,\"version_type\":\"external\"}}\n{}\n";
+        assert_eq!(std::str::from_utf8(body.bytes()).unwrap(), wanted);
+        assert!(body.items()[0].versioned);
     }
 
     #[test]

@@ -1,15 +1,18 @@
 //! Which id and which index a record gets.
 //!
-//! Comes in: a record. Goes out: its id (base64url of the identity) and its index.
+//! Comes in: a record. Goes out: its id (base64url of what it is) and its index; for a window result also its version.
 //! Guarantees: a function of the record alone (its event time against its own receipt, never against our clock), so
-//! that it is the same on every try; ids of different topics and stages differ. Pure.
+//! that it is the same on every try; ids of different topics and stages differ. All revisions of a window result have
+//! the same id in the same index: the month in which the window starts. Pure.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 
+use super::super::SinkName;
 use super::super::batch::{Record, Topic};
 use super::super::calendar::civil;
-use super::super::row::{self, Rejection, RowError};
+use super::super::row::{self, RowError};
+use super::super::table::{Cell, Row, table};
 
 /// How indices are named.
 #[derive(Clone, Debug)]
@@ -24,24 +27,35 @@ pub(super) struct Place {
 pub(super) struct Placed {
     pub(super) index: String,
     pub(super) id: String,
+    /// It replaces a document of a lower one; without, any.
+    pub(super) version: Option<i64>,
     /// Receipt, ms since 1970.
     pub(super) received: i64,
 }
 
 impl Place {
-    /// The place of a record.
-    pub(super) fn of(&self, record: &Record, json: &[u8]) -> Result<Placed, RowError> {
-        match record.part.topic {
-            Topic::Enriched => {
-                let r = row::reading(json)?;
+    /// The place of a record; `None` for one that goes only to other stores.
+    pub(super) fn of(&self, record: &Record, json: &[u8]) -> Result<Option<Placed>, RowError> {
+        match table(record.part.topic) {
+            None => {
+                let Some(r) = row::reading(json, SinkName::Elasticsearch)? else { return Ok(None) };
                 let id = BASE64URL.encode(r.identity.to_bytes());
-                Ok(Placed { index: self.readings_index(r.time, r.received), id, received: r.received })
+                let index = self.readings_index(r.time, r.received);
+                Ok(Some(Placed { index, id, version: None, received: r.received }))
             }
-            Topic::Rejected => {
-                let r = row::rejection(json)?;
-                let id = BASE64URL.encode(rejection_id(&r, record));
-                let index = format!("{}-rejected-{}", self.prefix, day(r.received));
-                Ok(Placed { index, id, received: r.received })
+            Some(table) => {
+                let row = Row::decode(table, json)?;
+                let id = match row.logical_id() {
+                    Some(id) => BASE64URL.encode(id),
+                    None => BASE64URL.encode(record_id(record, &row)),
+                };
+                let name = table.name.trim_start_matches("weir_");
+                let time = row.time();
+                let when = if record.part.topic == Topic::Rejected { day(time) } else { month(time) };
+                let index = format!("{}-{name}-{when}", self.prefix);
+                // Versions of documents begin at 1.
+                let revision = table.revision.and_then(|revision| row.integer(revision));
+                Ok(Some(Placed { index, id, version: revision.map(|n| n.saturating_add(1)), received: time }))
             }
         }
     }
@@ -63,18 +77,28 @@ fn day(ms: i64) -> String {
     format!("{:04}.{:02}.{:02}", c.year, c.month, c.day)
 }
 
-/// What a dead letter is: the record it was, and where and by whom it was rejected. A record without identity is its
-/// position in the topic it came from; without that either, its own position in `weir.rejected`.
-fn rejection_id(r: &Rejection<'_>, record: &Record) -> Vec<u8> {
+/// Months of these years have indices of their own: 600 at most, well below the shards that a node takes by default.
+const YEARS: std::ops::RangeInclusive<u16> = 2010..=2059;
+
+/// A wild clock must not make a thousand indices, and there is no receipt to compare with.
+fn month(ms: i64) -> String {
+    let c = civil(ms);
+    if YEARS.contains(&c.year) { format!("{:04}.{:02}", c.year, c.month) } else { "outside".to_owned() }
+}
+
+/// What a dead letter or a loss is: the record it was, and for a dead letter where and by whom it was rejected. A record
+/// without identity is its position in the topic it came from; without that either, its own position.
+fn record_id(record: &Record, row: &Row<'_>) -> Vec<u8> {
     let mut id = Vec::with_capacity(64);
-    match (r.identity, r.origin_partition, r.origin_offset) {
+    let origin = row.text("origin");
+    match (row.identity(), row.get("stream_partition"), row.get("origin_offset")) {
         (Some(identity), _, _) => {
             id.push(b'i');
             id.extend_from_slice(&identity.to_bytes());
         }
-        (None, Some(partition), Some(offset)) if !r.origin.is_empty() => {
+        (None, Cell::Int(partition), Cell::Int(offset)) if !origin.is_empty() => {
             id.push(b'o');
-            id.extend_from_slice(&partition.to_be_bytes());
+            id.extend_from_slice(&i32::try_from(*partition).expect("it was read as one").to_be_bytes());
             id.extend_from_slice(&offset.to_be_bytes());
         }
         _ => {
@@ -84,9 +108,12 @@ fn rejection_id(r: &Rejection<'_>, record: &Record) -> Vec<u8> {
         }
     }
     // An id has at most 512 bytes; topics and stages of Weir are far shorter than this.
-    id.extend_from_slice(&r.origin.as_bytes()[..r.origin.len().min(120)]);
-    id.push(0);
-    id.extend_from_slice(&r.stage.as_bytes()[..r.stage.len().min(120)]);
+    id.extend_from_slice(&origin.as_bytes()[..origin.len().min(120)]);
+    if record.part.topic == Topic::Rejected {
+        let stage = row.text("stage");
+        id.push(0);
+        id.extend_from_slice(&stage.as_bytes()[..stage.len().min(120)]);
+    }
     id
 }
 
@@ -118,7 +145,7 @@ mod tests {
         );
         let mut batch = Batch::default();
         batch.push(Part { topic: Topic::Rejected, partition: 2 }, offset, 0, json.as_bytes());
-        place().of(&batch.records()[0], json.as_bytes()).unwrap().id
+        place().of(&batch.records()[0], json.as_bytes()).unwrap().unwrap().id
     }
 
     #[test]
@@ -139,5 +166,47 @@ mod tests {
         }
         assert_eq!(ids[0], id_of("weir.readings", "process", identity, 99), "not where it stands");
         assert_eq!(ids[3], id_of("weir.readings", "process", "\"partition\":1,\"offset\":5,", 99));
+    }
+
+    fn placed(topic: Topic, offset: i64, json: &str) -> Placed {
+        let mut batch = Batch::default();
+        batch.push(Part { topic, partition: 2 }, offset, 0, json.as_bytes());
+        place().of(&batch.records()[0], json.as_bytes()).unwrap().unwrap()
+    }
+
+    #[test]
+    fn all_revisions_of_a_window_result_meet_in_one_document() {
+        let json = |start: i64, revision: u32| {
+            format!(
+                r#"{{"weir":{{"stream":"000102030405060708090a0b0c0d0e0f","partition":1,"number":{revision},"edge":"g"}},
+                "rule":"r","key":{{}},"start":{start},"end":9,"revision":{revision}}}"#
+            )
+        };
+        let first = placed(Topic::Aggregates, 1, &json(1_790_000_000_000, 0));
+        let second = placed(Topic::Aggregates, 2, &json(1_790_000_000_000, 1));
+        assert_eq!((&*first.index, first.version), ("weir-aggregates-2026.09", Some(1)));
+        assert_eq!((&first.index, &first.id, second.version), (&second.index, &second.id, Some(2)));
+        for (start, index) in [
+            (0, "weir-aggregates-outside"),
+            (1_262_304_000_000, "weir-aggregates-2010.01"),
+            (1_262_303_999_999, "weir-aggregates-outside"),
+            (2_840_140_799_999, "weir-aggregates-2059.12"),
+            (2_840_140_800_000, "weir-aggregates-outside"),
+        ] {
+            assert_eq!(placed(Topic::Aggregates, 0, &json(start, 0)).index, index);
+        }
+    }
+
+    #[test]
+    fn a_loss_is_the_record_that_told_it_or_that_showed_it() {
+        let loss = |weir: &str| format!(r#"{{"weir":{{{weir}}},"reason":"r","noticed":1790000000000}}"#);
+        let edge = loss(r#""stream":"000102030405060708090a0b0c0d0e0f","partition":1,"number":5"#);
+        let cloud = loss(r#""topic":"weir.readings","partition":1,"offset":5"#);
+        for json in [&edge, &cloud] {
+            let (one, again) = (placed(Topic::Losses, 1, json), placed(Topic::Losses, 2, json));
+            assert_eq!((&one, &*one.index, one.version), (&again, "weir-losses-2026.09", None));
+        }
+        assert_ne!(placed(Topic::Losses, 1, &edge).id, placed(Topic::Losses, 1, &cloud).id);
+        assert_ne!(placed(Topic::Losses, 1, &loss("")).id, placed(Topic::Losses, 2, &loss("")).id);
     }
 }

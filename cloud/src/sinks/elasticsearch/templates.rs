@@ -12,13 +12,20 @@ use super::super::Failure;
 use super::super::config::ElasticsearchConfig;
 use super::bulk::unreachable;
 
-const READINGS: &str = include_str!("../../../../deploy/elasticsearch/readings.json");
-const REJECTED: &str = include_str!("../../../../deploy/elasticsearch/rejected.json");
+/// What indices are called after the prefix, and their templates.
+const TEMPLATES: [(&str, &str); 5] = [
+    ("readings", include_str!("../../../../deploy/elasticsearch/readings.json")),
+    ("rejected", include_str!("../../../../deploy/elasticsearch/rejected.json")),
+    ("aggregates", include_str!("../../../../deploy/elasticsearch/aggregates.json")),
+    ("losses", include_str!("../../../../deploy/elasticsearch/losses.json")),
+    ("alerts", include_str!("../../../../deploy/elasticsearch/alerts.json")),
+];
 
 /// Makes or renews the templates; with `dry_run` prints them.
 pub(in crate::sinks) async fn init(config: &ElasticsearchConfig, dry_run: bool) -> Result<(), Failure> {
     let client = super::client(config).map_err(|e| Failure::Store(e.to_string()))?;
-    for (name, template) in names(&config.prefix).into_iter().zip([READINGS, REJECTED]) {
+    for (name, template) in TEMPLATES {
+        let name = format!("{}-{name}", config.prefix);
         let template =
             template.replace("{prefix}", &config.prefix).replace("{replicas}", &config.replicas.to_string());
         if dry_run {
@@ -33,9 +40,10 @@ pub(in crate::sinks) async fn init(config: &ElasticsearchConfig, dry_run: bool) 
     Ok(())
 }
 
-/// Whether both templates are there.
+/// Whether all templates are there.
 pub(super) async fn check(client: &Client, prefix: &str) -> Result<(), Failure> {
-    for name in names(prefix) {
+    for (name, _) in TEMPLATES {
+        let name = format!("{prefix}-{name}");
         let (status, text) = ask(client, Method::Get, &name, None).await?;
         if status == StatusCode::NOT_FOUND {
             let missing = format!("index template {name} is missing: run `weir-cloud init`");
@@ -46,10 +54,6 @@ pub(super) async fn check(client: &Client, prefix: &str) -> Result<(), Failure> 
         }
     }
     Ok(())
-}
-
-fn names(prefix: &str) -> [String; 2] {
-    [format!("{prefix}-readings"), format!("{prefix}-rejected")]
 }
 
 async fn ask(

@@ -28,10 +28,12 @@ const IN_DOCUMENT: [&str; 6] = [
 /// Illegal arguments that lie in the index, not in the document.
 const IN_INDEX: [&str; 2] = ["number of documents in the index", "write index"];
 
-/// Judges by status, type and reason of the error.
-pub(super) fn verdict(status: u16, kind: &str, reason: &str) -> Verdict {
+/// Judges by status, type and reason of the error. `versioned`: the document was sent with a version.
+pub(super) fn verdict(versioned: bool, status: u16, kind: &str, reason: &str) -> Verdict {
     match status {
         200..=299 => Verdict::Stored,
+        // It is there, or a higher revision of it.
+        409 if versioned && kind == "version_conflict_engine_exception" => Verdict::Stored,
         // A flood-stage disk makes an index read-only: its status is 429 (403 in older servers), its type tells.
         _ if kind == "cluster_block_exception" => Verdict::Store,
         429 | 500..=599 => Verdict::Again,
@@ -76,7 +78,9 @@ mod tests {
             (400, "something_new", "", Verdict::Store),
         ];
         for (status, kind, reason, wanted) in cases {
-            assert_eq!(verdict(status, kind, reason), wanted, "{status} {kind} {reason}");
+            assert_eq!(verdict(false, status, kind, reason), wanted, "{status} {kind} {reason}");
         }
+        assert_eq!(verdict(true, 409, "version_conflict_engine_exception", ""), Verdict::Stored);
+        assert_eq!(verdict(true, 409, "something_new", ""), Verdict::Store);
     }
 }

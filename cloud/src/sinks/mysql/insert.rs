@@ -2,7 +2,8 @@
 //!
 //! Comes in: a batch. Goes out: multi-row prepared INSERTs of a few fixed sizes (each prepared once per connection),
 //! and the records that no row can be made of.
-//! Guarantees: every record of the batch is either a row of the open transaction or a letter in the answer.
+//! Guarantees: every record of the batch is a row of the open transaction, or a letter in the answer, or goes only to
+//! other stores. A window result replaces one of a lower revision and is passed over when there is a higher one.
 //! On failure: a statement refused for what is in its rows is undone by the server alone; its rows are then tried in
 //! smaller statements, and those at fault become letters. Any other failure gives up the batch.
 
@@ -11,38 +12,94 @@ use std::fmt::Write as _;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Params, ServerError, Value};
 
-use super::super::Failure;
 use super::super::batch::{Batch, Record, Topic};
 use super::super::calendar::civil;
 use super::super::dead_letters::Letter;
-use super::super::measures::Receipts;
-use super::super::row::{self, Reading, Rejection, RowError};
+use super::super::measures::{Count, Receipts};
+use super::super::row::{self, Reading, RowError};
+use super::super::table::{Cell, Row, table};
+use super::super::{Failure, SinkName};
 use super::ANSWER;
 
 /// Rows per statement, largest first: few prepared statements, and any number in few round trips.
 const SHAPES: [usize; 6] = [2048, 512, 128, 32, 8, 1];
 
-const READINGS: (&str, usize) = (
-    "weir_readings (stream, stream_partition, number, edge, device, time, received, clock, \
-     `values`, tags, dims, versions, joined)",
-    13,
-);
-const REJECTED: (&str, usize) = (
-    "weir_rejected (stream, stream_partition, number, edge, origin, origin_offset, stage, reason, detail, source, \
-     source_topic, received, bytes, raw)",
-    14,
-);
+/// The columns of `weir_readings`, in the order in which [`reading`] writes them.
+const READINGS: [&str; 14] = [
+    "stream",
+    "stream_partition",
+    "number",
+    "edge",
+    "device",
+    "time",
+    "received",
+    "clock",
+    "values",
+    "tags",
+    "dims",
+    "versions",
+    "joined",
+    "rules",
+];
+/// Key of a table whose rows replace one another: what the row is.
+const ID: &str = "id";
+
+/// Table and columns of a topic.
+pub(super) fn columns(topic: Topic) -> (&'static str, Vec<&'static str>) {
+    let Some(table) = table(topic) else { return ("weir_readings", READINGS.to_vec()) };
+    let id = table.revision.map(|_| ID);
+    (table.name, id.into_iter().chain(table.columns.iter().map(|c| c.name)).collect())
+}
+
+/// The parts of an INSERT that do not depend on the number of rows.
+struct Insert {
+    head: String,
+    columns: usize,
+    tail: String,
+}
+
+impl Insert {
+    fn new(topic: Topic) -> Self {
+        let (name, columns) = columns(topic);
+        let head = format!("INSERT INTO {name} (`{}`) VALUES ", columns.join("`, `"));
+        let mut tail = String::new();
+        if let Some(revision) = table(topic).and_then(|table| table.revision) {
+            // Assignments take effect one after the other: the revision, on which the others look, is the last.
+            let others = columns.iter().filter(|name| ![ID, revision].contains(name));
+            let raised = |name: &&str| {
+                format!("`{name}` = IF(VALUES(`{revision}`) > `{revision}`, VALUES(`{name}`), `{name}`)")
+            };
+            let all: Vec<String> = others.chain([&revision]).map(raised).collect();
+            tail = format!(" ON DUPLICATE KEY UPDATE {}", all.join(", "));
+        }
+        Self { head, columns: columns.len(), tail }
+    }
+
+    /// With marks for so many rows.
+    fn statement(&self, rows: usize) -> String {
+        let row = format!("({})", vec!["?"; self.columns].join(","));
+        let mut sql = String::with_capacity(self.head.len() + self.tail.len() + rows * (row.len() + 1));
+        write!(sql, "{}{row}", self.head).expect("a string takes all");
+        for _ in 1..rows {
+            sql.push(',');
+            sql.push_str(&row);
+        }
+        sql.push_str(&self.tail);
+        sql
+    }
+}
 
 /// What came of a batch.
 #[derive(Debug, Default)]
 pub(super) struct Inserted {
     pub(super) letters: Vec<Letter>,
     pub(super) receipts: Receipts,
+    pub(super) skipped: Count,
 }
 
 /// Rows on their way into one table.
 struct Pending {
-    table: (&'static str, usize),
+    insert: Insert,
     values: Vec<Value>,
     records: Vec<Record>,
 }
@@ -50,21 +107,26 @@ struct Pending {
 /// Inserts all records of the batch.
 pub(super) async fn insert(connection: &mut Conn, batch: &Batch) -> Result<Inserted, Failure> {
     let mut inserted = Inserted::default();
-    for (topic, table) in [(Topic::Enriched, READINGS), (Topic::Rejected, REJECTED)] {
+    for topic in Topic::ALL {
         let records: Vec<&Record> = batch.records().iter().filter(|r| r.part.topic == topic).collect();
+        if records.is_empty() {
+            continue;
+        }
+        let insert = Insert::new(topic);
         let mut pending = Pending {
-            table,
-            values: Vec::with_capacity(records.len() * table.1),
+            values: Vec::with_capacity(records.len() * insert.columns),
             records: Vec::with_capacity(records.len()),
+            insert,
         };
         for record in records {
-            match columns(topic, batch.value(record), &mut pending.values) {
-                Ok(received) => {
+            match row_values(topic, batch.value(record), &mut pending.values) {
+                Ok(Some(received)) => {
                     pending.records.push(*record);
                     if topic == Topic::Enriched {
                         inserted.receipts.add(received);
                     }
                 }
+                Ok(None) => inserted.skipped.add(topic),
                 Err(error) => inserted.letters.push(letter(record, error)),
             }
         }
@@ -80,16 +142,16 @@ impl Pending {
         batch: &Batch,
         letters: &mut Vec<Letter>,
     ) -> Result<(), Failure> {
-        let columns = self.table.1;
+        let columns = self.insert.columns;
         let mut values = self.values.into_iter();
         let mut records = &self.records[..];
         while !records.is_empty() {
             let rows = shape(records.len());
             let (chunk, rest) = records.split_at(rows);
             let row_values = values.by_ref().take(rows * columns).collect();
-            if let Some(refused) = exec(connection, self.table, rows, row_values).await? {
+            if let Some(refused) = exec(connection, &self.insert, rows, row_values).await? {
                 tracing::warn!(error = %refused, rows, "rows refused; looking for those at fault");
-                narrow_down(connection, self.table, batch, chunk, refused, letters).await?;
+                narrow_down(connection, &self.insert, batch, chunk, refused, letters).await?;
             }
             records = rest;
         }
@@ -100,7 +162,7 @@ impl Pending {
 /// Finds the rows that are at fault in a refused chunk, in ever smaller statements; the others go in.
 async fn narrow_down(
     connection: &mut Conn,
-    table: (&'static str, usize),
+    insert: &Insert,
     batch: &Batch,
     chunk: &[Record],
     error: ServerError,
@@ -113,12 +175,12 @@ async fn narrow_down(
             continue;
         }
         for part in records.chunks(shape(records.len() - 1)) {
-            let mut values = Vec::with_capacity(part.len() * table.1);
+            let mut values = Vec::with_capacity(part.len() * insert.columns);
             for record in part {
-                let decoded = columns(record.part.topic, batch.value(record), &mut values);
+                let decoded = row_values(record.part.topic, batch.value(record), &mut values);
                 decoded.expect("it decoded when the chunk was made, and decoding is pure");
             }
-            if let Some(error) = exec(connection, table, part.len(), values).await? {
+            if let Some(error) = exec(connection, insert, part.len(), values).await? {
                 refused.push((part, error));
             }
         }
@@ -138,11 +200,11 @@ fn refusal(record: &Record, error: &ServerError) -> Result<Letter, Failure> {
 /// Runs one INSERT. `Some` when the server refused what is in the rows; then none of them is in.
 async fn exec(
     connection: &mut Conn,
-    table: (&'static str, usize),
+    insert: &Insert,
     rows: usize,
     values: Vec<Value>,
 ) -> Result<Option<ServerError>, Failure> {
-    let done = connection.exec_drop(statement(table, rows), Params::Positional(values));
+    let done = connection.exec_drop(insert.statement(rows), Params::Positional(values));
     match tokio::time::timeout(ANSWER, done).await {
         Ok(Ok(())) => Ok(None),
         Ok(Err(mysql_async::Error::Server(error))) if is_about_rows(&error) => Ok(Some(error)),
@@ -162,37 +224,38 @@ fn shape(rows: usize) -> usize {
     SHAPES.into_iter().find(|s| *s <= rows).unwrap_or(1)
 }
 
-fn statement(table: (&str, usize), rows: usize) -> String {
-    let (table, columns) = table;
-    let marks = vec!["?"; columns].join(",");
-    let mut sql = String::with_capacity(64 + table.len() + rows * (2 * columns + 3));
-    write!(sql, "INSERT INTO {table} VALUES ({marks})").expect("a string takes all");
-    for _ in 1..rows {
-        sql.push_str(",(");
-        sql.push_str(&marks);
-        sql.push(')');
-    }
-    sql
-}
-
 fn letter(record: &Record, error: RowError) -> Letter {
     Letter { record: *record, reason: error.reason.to_owned(), detail: error.detail }
 }
 
-/// Appends the columns of one record and gives back its receipt; appends nothing when it does not decode.
-fn columns(topic: Topic, json: &[u8], values: &mut Vec<Value>) -> Result<i64, RowError> {
-    match topic {
-        Topic::Enriched => {
-            let r = row::reading(json)?;
-            reading(&r, values);
-            Ok(r.received)
-        }
-        Topic::Rejected => {
-            let r = row::rejection(json)?;
-            let received = r.received;
-            rejection(r, values);
-            Ok(received)
-        }
+/// Appends the columns of one record and gives back its time of receipt, or `None` for one that goes only to other
+/// stores; appends nothing when it does not decode.
+fn row_values(topic: Topic, json: &[u8], values: &mut Vec<Value>) -> Result<Option<i64>, RowError> {
+    let Some(table) = table(topic) else {
+        let Some(r) = row::reading(json, SinkName::Mysql)? else { return Ok(None) };
+        reading(&r, values);
+        return Ok(Some(r.received));
+    };
+    let row = Row::decode(table, json)?;
+    if table.revision.is_some() {
+        values.push(Value::from(row.logical_id().map(|id| id.to_vec())));
+    }
+    let time = row.time();
+    values.extend(row.cells.into_iter().map(value));
+    Ok(Some(time))
+}
+
+fn value(cell: Cell<'_>) -> Value {
+    match cell {
+        Cell::Null => Value::NULL,
+        Cell::Stream(stream) => Value::from(&stream.0[..]),
+        Cell::Int(n) => Value::from(n),
+        Cell::UInt(n) => Value::from(n),
+        Cell::Float(n) => Value::from(n),
+        Cell::Time(ms) => datetime(ms),
+        Cell::Flag(flag) => Value::from(flag),
+        Cell::Text(text) => Value::from(&*text),
+        Cell::Bytes(bytes) => Value::from(bytes),
     }
 }
 
@@ -211,25 +274,7 @@ fn reading(r: &Reading<'_>, values: &mut Vec<Value>) {
         Value::from(r.dims),
         Value::from(r.versions),
         Value::from(r.joined),
-    ]);
-}
-
-fn rejection(r: Rejection<'_>, values: &mut Vec<Value>) {
-    values.extend([
-        Value::from(r.identity.map(|i| i.stream.0.to_vec())),
-        Value::from(r.origin_partition),
-        Value::from(r.identity.map(|i| i.number)),
-        Value::from(&*r.edge),
-        Value::from(&*r.origin),
-        Value::from(r.origin_offset),
-        Value::from(&*r.stage),
-        Value::from(&*r.reason),
-        Value::from(&*r.detail),
-        Value::from(&*r.source),
-        Value::from(&*r.source_topic),
-        datetime(r.received),
-        Value::from(r.bytes),
-        Value::from(r.raw),
+        Value::from(r.rules),
     ]);
 }
 
@@ -253,7 +298,7 @@ mod tests {
         assert_eq!(sizes.iter().sum::<usize>(), 5_000);
         assert_eq!(&sizes[..5], &[2048, 2048, 512, 128, 128]);
         assert!(sizes.len() < 20);
-        assert!(SHAPES[0] * REJECTED.1 < 65_535);
+        assert!(Topic::ALL.into_iter().all(|topic| SHAPES[0] * columns(topic).1.len() < 65_535));
         // A refused chunk is split evenly, down to single rows.
         for rows in SHAPES.into_iter().filter(|s| *s > 1) {
             assert!(rows % shape(rows - 1) == 0 && rows / shape(rows - 1) <= 8, "{rows}");
@@ -262,11 +307,61 @@ mod tests {
 
     #[test]
     fn statements_have_as_many_marks_as_columns() {
-        for table in [READINGS, REJECTED] {
-            assert_eq!(table.0.matches(',').count() + 1, table.1, "{}", table.0);
-            assert_eq!(statement(table, 8).matches('?').count(), 8 * table.1);
-            assert_eq!(statement(table, 3).matches("),(").count(), 2);
+        for topic in Topic::ALL {
+            let (insert, columns) = (Insert::new(topic), columns(topic).1);
+            assert_eq!(insert.statement(8).matches('?').count(), 8 * columns.len());
+            assert_eq!(insert.statement(3).matches("),(").count(), 2);
         }
+    }
+
+    #[test]
+    fn columns_are_those_of_the_shipped_tables() {
+        let sql = include_str!("../../../../deploy/sql/mysql.sql");
+        for topic in Topic::ALL {
+            let (name, columns) = columns(topic);
+            let (_, text) = sql.split_once(&format!("EXISTS {name} (")).unwrap();
+            let (text, _) = text.split_once("PRIMARY KEY").unwrap();
+            let shipped: Vec<&str> = text
+                .lines()
+                .filter_map(|line| line.split_whitespace().next())
+                .map(|name| name.trim_matches('`'))
+                .collect();
+            // Tables of which no row replaces another have a number of their own.
+            let own = usize::from(!columns.contains(&ID));
+            assert_eq!(shipped[own..], columns, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_window_result_is_replaced_by_a_higher_revision_only() {
+        let tail = Insert::new(Topic::Aggregates).tail;
+        assert!(tail.starts_with(" ON DUPLICATE KEY UPDATE `stream` = IF(VALUES(`revision`) > `revision`, VALUES(`stream`), `stream`)"));
+        assert!(
+            tail.ends_with(
+                ", `revision` = IF(VALUES(`revision`) > `revision`, VALUES(`revision`), `revision`)"
+            )
+        );
+        assert!(!tail.contains("`id`"));
+        for topic in [Topic::Enriched, Topic::Rejected, Topic::Losses, Topic::Alerts] {
+            assert_eq!(Insert::new(topic).tail, "");
+        }
+    }
+
+    #[test]
+    fn a_record_for_other_stores_is_no_row() {
+        let json = |stores: &str| {
+            format!(
+                r#"{{"weir":{{"stream":"000102030405060708090a0b0c0d0e0f","partition":3,"number":17{stores}}},"device":"d",
+                "time":5,"values":{{}}}}"#
+            )
+        };
+        let mut values = Vec::new();
+        let mut taken = |stores: &str| row_values(Topic::Enriched, json(stores).as_bytes(), &mut values);
+        assert_eq!(taken(r#","stores":["clickhouse","elasticsearch"]"#), Ok(None));
+        assert_eq!(taken(r#","stores":[]"#), Ok(None));
+        assert_eq!(taken(r#","stores":["mysql"],"rules":4"#), Ok(Some(5)));
+        assert_eq!(taken(r#","stores":"mysql""#).unwrap_err().reason, "row_malformed");
+        assert_eq!((values.len(), &values[13]), (READINGS.len(), &Value::UInt(4)));
     }
 
     #[test]

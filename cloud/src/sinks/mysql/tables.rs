@@ -1,17 +1,20 @@
 //! The tables: making them, and checking that they can keep the promise.
 //!
-//! On failure: `init` may be called again; a missing table or another engine than InnoDB (which knows no transactions)
-//! is named with the statement that mends it, and the sink waits.
+//! On failure: `init` may be called again; a missing table or column, or another engine than InnoDB (which knows no
+//! transactions) is named with what mends it, and the sink waits.
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 
 use super::super::Failure;
+use super::super::batch::Topic;
 use super::super::config::MysqlConfig;
+use super::insert::columns;
 use super::{answer, connect, session_options};
 
 const STATEMENTS: &str = include_str!("../../../../deploy/sql/mysql.sql");
-const TABLES: [&str; 3] = ["weir_readings", "weir_rejected", "weir_progress"];
+/// Error of a statement that adds a column which is there.
+const COLUMN_THERE: u16 = 1060;
 
 /// Makes what is missing; with `dry_run` prints the statements.
 pub(in crate::sinks) async fn init(config: &MysqlConfig, dry_run: bool) -> Result<(), Failure> {
@@ -21,28 +24,39 @@ pub(in crate::sinks) async fn init(config: &MysqlConfig, dry_run: bool) -> Resul
     }
     let mut connection = connect(&session_options(&config.options)).await?;
     for statement in STATEMENTS.split_inclusive(";\n").map(str::trim).filter(|s| s.ends_with(';')) {
-        answer(connection.query_drop(statement.trim_end_matches(';'))).await?;
+        match connection.query_drop(statement.trim_end_matches(';')).await {
+            Err(mysql_async::Error::Server(error)) if error.code == COLUMN_THERE => {}
+            done => done.map_err(|e| Failure::Store(e.to_string()))?,
+        }
     }
     check(&mut connection).await?;
     answer(connection.disconnect()).await
 }
 
-/// Whether all tables are there, in an engine with transactions.
+/// Whether all tables are there, with their columns, in an engine with transactions.
 pub(super) async fn check(connection: &mut Conn) -> Result<(), Failure> {
-    let ask = "SELECT TABLE_NAME, ENGINE FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE()";
+    let ask = "SELECT t.TABLE_NAME, t.ENGINE, c.COLUMN_NAME FROM information_schema.TABLES t \
+        JOIN information_schema.COLUMNS c USING (TABLE_SCHEMA, TABLE_NAME) \
+        WHERE t.TABLE_SCHEMA = DATABASE() AND t.TABLE_NAME LIKE 'weir\\_%'";
     let found: Vec<Row> = answer(connection.query(ask)).await?;
-    let found: Vec<(String, Option<String>)> = found.into_iter().map(mysql_async::from_row).collect();
-    for table in TABLES {
-        match found.iter().find(|(name, _)| name == table) {
-            None => {
-                return Err(Failure::Store(format!("table {table} is missing: run `weir-cloud init`")));
-            }
-            Some((_, Some(engine))) if engine.eq_ignore_ascii_case("InnoDB") => {}
+    let found: Vec<(String, Option<String>, String)> = found.into_iter().map(mysql_async::from_row).collect();
+    let topics = Topic::ALL.into_iter().map(columns);
+    for (table, columns) in topics.chain([("weir_progress", Vec::new())]) {
+        let of_table = || found.iter().filter(|(name, _, _)| name == table);
+        match of_table().next() {
+            None => return Err(Failure::Store(format!("table {table} is missing: run `weir-cloud init`"))),
+            Some((_, Some(engine), _)) if engine.eq_ignore_ascii_case("InnoDB") => {}
             Some(_) => {
                 return Err(Failure::Store(format!(
                     "table {table} has no transactions: ALTER TABLE {table} ENGINE=InnoDB"
                 )));
             }
+        }
+        let missing = |column: &&str| !of_table().any(|(_, _, name)| name.eq_ignore_ascii_case(column));
+        if let Some(column) = columns.into_iter().find(missing) {
+            return Err(Failure::Store(format!(
+                "table {table} has no column {column}: run `weir-cloud init`"
+            )));
         }
     }
     Ok(())

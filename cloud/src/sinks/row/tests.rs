@@ -2,8 +2,12 @@
 
 use super::*;
 
+fn reading(json: &[u8]) -> Result<Reading<'_>, RowError> {
+    super::reading(json, SinkName::Mysql).map(Option::unwrap)
+}
+
 const ENRICHED: &str = r#"{"weir":{"stream":"000102030405060708090a0b0c0d0e0f","partition":3,"number":17,"edge":"gw-1",
-"joined":true,"versions":{"devices":1}},"dims":{"devices":{"site":"Graz","line":3}},"device":"pump-7",
+"joined":true,"versions":{"devices":1},"rules":17},"dims":{"devices":{"site":"Graz","line":3}},"device":"pump-7",
 "time":1790000000000,"values":{"t":21.5,"n":3,"on":true,"mode":"au\"to\n","big":9007199254740993,"huge":18446744073709551615},
 "tags":{"line":"3","odd":{"a":1}},"received":1790000000042,"clock":"trusted","unknown":[1,2]}"#;
 
@@ -12,7 +16,7 @@ fn a_reading_keeps_its_objects_as_they_are() {
     let r = reading(ENRICHED.as_bytes()).unwrap();
     assert_eq!((r.identity.partition, r.identity.number), (3, 17));
     assert_eq!(r.identity.stream.to_hex(), *b"000102030405060708090a0b0c0d0e0f");
-    assert_eq!((&*r.edge, r.joined, r.versions), ("gw-1", true, r#"{"devices":1}"#));
+    assert_eq!((&*r.edge, r.joined, r.versions, r.rules), ("gw-1", true, r#"{"devices":1}"#, Some(17)));
     assert_eq!(r.dims, r#"{"devices":{"site":"Graz","line":3}}"#);
     assert_eq!(
         (&*r.device, r.time, r.received, &*r.clock),
@@ -51,8 +55,8 @@ fn optional_members_have_their_defaults() {
         "time":5,"values":{},"dims":null}"#;
     let r = reading(json.as_bytes()).unwrap();
     assert_eq!(
-        (r.received, &*r.clock, r.dims, r.tags, r.versions, r.joined),
-        (5, "", "{}", "{}", "{}", false)
+        (r.received, &*r.clock, r.dims, r.tags, r.versions, r.joined, r.rules),
+        (5, "", "{}", "{}", "{}", false, None)
     );
 }
 
@@ -79,23 +83,16 @@ fn what_no_store_holds_is_refused_with_its_reason() {
 }
 
 #[test]
-fn a_rejection_with_and_without_identity() {
-    let json = r#"{"weir":{"stream":"000102030405060708090a0b0c0d0e0f","partition":2,"number":9,"edge":"gw-1",
-        "topic":"weir.edge-rejected"},"stage":"edge.decode","reason":"not_json","detail":"line 1","source":"mqtt",
-        "topic":"sensors/7","received":1790000000042,"bytes":11,"raw":"AAH/"}"#;
-    let r = rejection(json.as_bytes()).unwrap();
-    assert_eq!(r.identity.map(|i| (i.partition, i.number)), Some((2, 9)));
-    assert_eq!((&*r.origin, &*r.stage, &*r.reason), ("weir.edge-rejected", "edge.decode", "not_json"));
-    assert_eq!(
-        (&*r.source, &*r.source_topic, r.bytes, &r.raw[..]),
-        ("mqtt", "sensors/7", 11, &[0, 1, 255][..])
-    );
-    let bare = r#"{"weir":{"topic":"weir.readings","partition":1,"offset":77},"stage":"process","reason":"identity",
-        "received":1}"#;
-    let r = rejection(bare.as_bytes()).unwrap();
-    assert_eq!((r.identity, r.origin_partition, r.origin_offset), (None, Some(1), Some(77)));
-    assert_eq!((r.bytes, r.raw.len()), (0, 0));
-    assert!(rejection(br#"{"stage":"a","reason":"b","received":1}"#).is_ok());
-    let not_base64 = json.replace("AAH/", "A?");
-    assert_eq!(rejection(not_base64.as_bytes()).unwrap_err().reason, "raw_not_base64");
+fn a_record_goes_to_all_stores_or_to_those_that_it_names() {
+    let goes = |stores: &str| {
+        let json = ENRICHED.replace("\"joined\"", &format!("{stores}\"joined\""));
+        SinkName::ALL.map(|which| super::reading(json.as_bytes(), which).unwrap().is_some())
+    };
+    assert_eq!(goes(""), [true; 3]);
+    assert_eq!(goes("\"stores\":null,"), [true; 3]);
+    assert_eq!(goes("\"stores\":[\"clickhouse\",\"mysql\"],"), [true, false, true]);
+    assert_eq!(goes("\"stores\":[],"), [false; 3]);
+    // What goes elsewhere is nobody's dead letter here, whatever else is wrong with it.
+    let wrong = ENRICHED.replace("\"number\":17", "\"number\":17,\"stores\":[]").replace("pump-7", "");
+    assert!(super::reading(wrong.as_bytes(), SinkName::Mysql).unwrap().is_none());
 }

@@ -15,10 +15,10 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::Contender;
-use super::arrivals::Arrivals;
 use super::load::Load;
 use super::session;
 use crate::addresses::Addresses;
+use crate::bench::arrivals::Arrivals;
 use crate::bench::{LOOK_EVERY, watch};
 use crate::places::last_lines;
 use crate::stack::Stack;

@@ -12,7 +12,7 @@ use serde_json::Value;
 use weir_shared::wire;
 
 use super::Contender;
-use super::arrivals::Arrivals;
+use crate::bench::arrivals::Arrivals;
 use crate::programs::{Program, Programs, Samples};
 use crate::stack::Stack;
 

@@ -1,9 +1,11 @@
 //! How many records a topic has.
 //!
 //! Comes in: a topic. Goes out: the number of its records, from the ends of its partitions.
-//! Guarantees: exact for producers without transactions and topics from which nothing was deleted yet.
+//! Guarantees: exact for producers without transactions and topics from which nothing was deleted yet; with transactions
+//! it counts what is not committed yet, too, and one marker for each transaction and partition.
 //! On failure: Kafka's error.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -19,22 +21,26 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Counts one topic.
 pub(super) struct Arrivals {
     consumer: BaseConsumer,
-    topic: &'static str,
+    topic: String,
     partitions: Vec<i32>,
 }
 
 impl Arrivals {
     /// Of a topic that stands.
-    pub(super) fn new(brokers: &str, topic: &'static str) -> anyhow::Result<Self> {
-        let consumer: BaseConsumer = ClientConfig::new().set("bootstrap.servers", brokers).create()?;
+    pub(super) fn new(brokers: &str, topic: &str) -> anyhow::Result<Self> {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", brokers)
+            .set("isolation.level", "read_uncommitted")
+            .create()?;
         let metadata = consumer.fetch_metadata(Some(topic), PATIENCE)?;
-        let found = metadata.topics().first().filter(|t| t.error().is_none()).context(topic)?;
+        let found =
+            metadata.topics().first().filter(|t| t.error().is_none()).with_context(|| topic.to_owned())?;
         let partitions = found.partitions().iter().map(MetadataPartition::id).collect();
-        Ok(Self { consumer, topic, partitions })
+        Ok(Self { consumer, topic: topic.to_owned(), partitions })
     }
 
     /// Of a topic that is created unless it stands.
-    pub(super) fn create(brokers: &str, topic: &'static str, partitions: i32) -> anyhow::Result<Self> {
+    pub(super) fn create(brokers: &str, topic: &str, partitions: i32) -> anyhow::Result<Self> {
         let admin: AdminClient<DefaultClientContext> =
             ClientConfig::new().set("bootstrap.servers", brokers).create()?;
         let wanted = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
@@ -43,7 +49,7 @@ impl Arrivals {
         for result in runtime.block_on(admin.create_topics([&wanted], &options))? {
             match result {
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-                Err((_, code)) => return Err(code).context(topic),
+                Err((_, code)) => return Err(code).with_context(|| topic.to_owned()),
             }
         }
         Self::new(brokers, topic)
@@ -56,9 +62,14 @@ impl Arrivals {
 
     /// How many records it has.
     pub(super) fn count(&self) -> anyhow::Result<u64> {
-        let ends = self.partitions.iter().map(|&partition| {
-            Ok(self.consumer.fetch_watermarks(self.topic, partition, PATIENCE)?.1.cast_unsigned())
-        });
-        ends.sum()
+        Ok(self.ends()?.values().sum::<i64>().cast_unsigned())
+    }
+
+    /// Where each partition ends.
+    pub(super) fn ends(&self) -> anyhow::Result<BTreeMap<i32, i64>> {
+        let end = |&partition: &i32| {
+            Ok((partition, self.consumer.fetch_watermarks(&self.topic, partition, PATIENCE)?.1))
+        };
+        self.partitions.iter().map(end).collect()
     }
 }

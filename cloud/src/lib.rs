@@ -1,0 +1,139 @@
+//! `weir-cloud`: from the edges' topics to the stores.
+//!
+//! The flow: [`config`] is read, [`pipeline`] wires the roles; [`process`] turns `weir.readings` into
+//! `weir.enriched`, exactly once, by the [`rules`]; the [`sinks`] write that to the stores. [`init`] makes topics and
+//! tables.
+//! Exit codes: 0 drained and stopped, 1 failed, 64 bad configuration or command line.
+
+mod config;
+mod faults;
+mod init;
+mod kafka;
+mod pipeline;
+mod process;
+mod rules;
+mod sinks;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::pipeline::Roles;
+use crate::rules::cli::{Dims, Failed, RulesCommand};
+
+const BAD_CONFIG: u8 = 64;
+
+#[derive(Parser)]
+#[command(name = "weir-cloud", version, about = "Edge-to-cloud sensor ingestion: the cloud's side")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Configuration; deploy/weir-cloud.toml shows every key
+    #[arg(long, short, global = true, default_value = "/etc/weir/weir-cloud.toml")]
+    config: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Process and all enabled sinks in this process
+    Run,
+    /// Only process: deduplicate, join, enrich
+    Process,
+    /// Only one sink
+    Sink {
+        /// mysql, elasticsearch or clickhouse
+        #[arg(value_parser = sink)]
+        name: sinks::SinkName,
+    },
+    /// Make topics, first offsets, tables and templates; may be repeated
+    Init {
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Look at the rules and change them
+    Rules {
+        #[command(subcommand)]
+        command: RulesCommand,
+    },
+    /// Check the configuration and end
+    Check,
+}
+
+/// The program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let _set_up = faults::set_up();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            if let Err(error) = error.print() {
+                tracing::debug!("nobody to tell: {error}");
+            }
+            return if error.use_stderr() { ExitCode::from(BAD_CONFIG) } else { ExitCode::SUCCESS };
+        }
+    };
+    weir_shared::log::init();
+    let config = match config::load(&cli.config) {
+        Ok(config) => config,
+        Err(error) => {
+            tracing::error!("bad configuration\n{error}");
+            return ExitCode::from(BAD_CONFIG);
+        }
+    };
+    let roles = match cli.command {
+        Command::Check => return ExitCode::SUCCESS,
+        Command::Init { dry_run } => return ended(init::run(&config, dry_run)),
+        Command::Rules { command } => return ruled(rules::cli::run(&config.rules, dims(&config), &command)),
+        Command::Run => Roles::all(&config),
+        Command::Process => Roles::process(),
+        Command::Sink { name } => Roles::sink(name),
+    };
+    ended(pipeline::run(config, &roles))
+}
+
+fn sink(text: &str) -> Result<sinks::SinkName, String> {
+    let names = sinks::SinkName::ALL;
+    names
+        .into_iter()
+        .find(|sink| sink.name() == text)
+        .ok_or_else(|| format!("must be one of {}", names.map(sinks::SinkName::name).join(", ")))
+}
+
+/// What rules may name of the dimension tables: their databases are asked; without an answer, what the configuration says.
+fn dims(config: &config::Config) -> Dims {
+    let mut dims = Dims { known: Vec::new(), open: Vec::new() };
+    for dimension in &config.process.dimensions {
+        let columns = process::columns(dimension).unwrap_or_else(|error| {
+            tracing::warn!("dimension {}: {error}", dimension.name);
+            if dimension.columns.is_empty() {
+                dims.open.push(dimension.name.clone());
+            }
+            dimension.columns.clone()
+        });
+        dims.known.push((dimension.name.clone(), columns));
+    }
+    dims
+}
+
+fn ruled(result: Result<(), Failed>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            let usage = matches!(error, Failed::Usage(_));
+            if usage { ExitCode::from(BAD_CONFIG) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn ended(result: Result<(), weir_shared::supervise::Error>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("failed: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Readings: joined, run through the rules, passed on.
+//!
+//! Comes in: a record of `weir.readings`. Goes out: the enriched reading to `weir.enriched` and the topics that its route
+//! names, alerts to `weir.alerts`, a dead letter for each rule that failed on it.
+//! Guarantees: what no rule touches keeps its bytes; nothing leaves but with all masks laid on.
+//! On failure: a refusal, the reason of the dead letter; then nothing else of the reading leaves.
+
+use weir_shared::reading::Reading;
+use weir_shared::reading::strict::Refusal;
+use weir_shared::record::Identity;
+use weir_shared::wire;
+
+use super::{Cycle, Emit, Failure, Incoming, Outgoing, Refused, Whose, fits, origin};
+use crate::process::measures::Tally;
+use crate::process::outputs::{self, Joined, Letter, Raw};
+use crate::process::state::State;
+use crate::rules::{self, AlertContext, write_alert, write_body, write_dims};
+
+/// Stage of dead letters that a rule made; the record itself was passed on.
+const RULE: &str = "rule";
+
+impl Cycle<'_> {
+    pub(super) fn reading(
+        &mut self,
+        record: &Incoming<'_>,
+        whose: Whose<'_>,
+        body: &[u8],
+        state: &mut State,
+        tally: &mut Tally,
+        emit: &mut impl Emit,
+    ) -> Result<(), Refused> {
+        let mut reading = std::mem::take(&mut self.engine.reading).recycled();
+        let done = match reading.check(body) {
+            Ok(()) => self.joined(record, whose, (&reading, body), state, tally, emit),
+            Err(refusal) => Err(refusal.into()),
+        };
+        self.engine.reading = reading.recycled();
+        done
+    }
+
+    fn joined(
+        &mut self,
+        record: &Incoming<'_>,
+        whose: Whose<'_>,
+        (reading, body): (&Reading<'_>, &[u8]),
+        state: &mut State,
+        tally: &mut Tally,
+        emit: &mut impl Emit,
+    ) -> Result<(), Refused> {
+        let joined = self.world.tables.join(reading, &mut self.engine.dims, &mut self.found);
+        let set = &self.world.rules.set;
+        if set.is_empty() {
+            self.enriched(whose, (reading, body), joined, tally, emit)?;
+            return Ok(());
+        }
+        let engine = &mut *self.engine;
+        let from = rules::Origin { identity: whose.0, backlog: record.headers.backlog };
+        state.rules.bind(set);
+        engine.evaluator.run(reading, &self.found, &from, &mut state.rules, &mut engine.verdict);
+        if engine.verdict.changes_body() {
+            let masks = set.masks(&engine.verdict);
+            write_body(&mut engine.body, body, reading, &engine.verdict.derived, masks)?;
+            write_dims(&mut engine.masked_dims, &engine.dims, masks)?;
+        }
+        if engine.verdict.filtered.is_some() {
+            tally.filtered += 1;
+        } else {
+            self.enriched(whose, (reading, body), joined, tally, emit)?;
+        }
+        Ok(self.told(record, whose, reading, tally, emit)?)
+    }
+
+    /// The enriched reading, to where its route wants it.
+    #[inline]
+    fn enriched(
+        &mut self,
+        whose: Whose<'_>,
+        (reading, body): (&Reading<'_>, &[u8]),
+        joined: bool,
+        tally: &mut Tally,
+        emit: &mut impl Emit,
+    ) -> Result<(), Refused> {
+        let (engine, set) = (&mut *self.engine, &self.world.rules.set);
+        // Without rules the verdict stays the empty one.
+        let changed = engine.verdict.changes_body();
+        let route = set.route(&engine.verdict);
+        let (body, dims) =
+            if changed { (engine.body.as_slice(), &engine.masked_dims) } else { (body, &engine.dims) };
+        let joined = Joined {
+            joined,
+            rules: self.world.rules.number,
+            stores: route.and_then(|route| route.stores.as_deref()),
+            versions: self.world.tables.versions(),
+            dims,
+        };
+        outputs::enriched(&mut engine.value, whose, &joined, body);
+        fits(&engine.value)?;
+        let device = if changed { set.masks(&engine.verdict).device(&reading.device) } else { None };
+        let key = Some(device.as_deref().unwrap_or(&reading.device).as_bytes());
+        let value = engine.value.as_slice();
+        let (enriched, topics) = route.map_or((true, [].as_slice()), |r| (r.enriched, &r.topics));
+        if enriched {
+            emit.emit(Outgoing { topic: wire::ENRICHED, key, value })?;
+        }
+        for topic in topics {
+            emit.emit(Outgoing { topic, key, value })?;
+        }
+        if enriched || !topics.is_empty() {
+            tally.enriched += 1;
+        } else {
+            tally.filtered += 1;
+        }
+        Ok(())
+    }
+
+    /// Alerts, and dead letters of rules.
+    fn told(
+        &mut self,
+        record: &Incoming<'_>,
+        whose: (Identity, &str),
+        reading: &Reading<'_>,
+        tally: &mut Tally,
+        emit: &mut impl Emit,
+    ) -> Result<(), Failure> {
+        let (engine, set) = (&mut *self.engine, &self.world.rules.set);
+        for alert in &engine.verdict.alerts {
+            let context = AlertContext {
+                identity: whose.0,
+                edge: whose.1,
+                rules: self.world.rules.number,
+                versions: self.world.tables.versions(),
+                dims: &engine.dims,
+            };
+            if write_alert(&mut engine.value, set, &engine.verdict, alert, reading, &context).is_err() {
+                continue;
+            }
+            let key = set.alert_key(&engine.verdict, alert);
+            let out = Outgoing { topic: wire::ALERTS, key: Some(key.as_bytes()), value: &engine.value };
+            emit.emit(out)?;
+            if engine.alerts_by_severity {
+                emit.emit(Outgoing { topic: alert.severity.topic(), ..out })?;
+            }
+            tally.alerts += 1;
+        }
+        let raw = if engine.verdict.changes_body() { &engine.body } else { record.value.unwrap_or_default() };
+        for (rule, why) in &engine.verdict.failures {
+            let rule = &set.rules()[*rule];
+            let detail = format!("rule {} version {}: {why}", rule.id, rule.version);
+            let refusal = Refusal::new("rule_failed", detail);
+            let letter = Letter {
+                stage: RULE,
+                refusal: &refusal,
+                received_ms: record.timestamp_ms,
+                raw: Raw::Shown(raw),
+            };
+            outputs::rejection(&mut engine.value, &origin(record, Some(whose)), &letter);
+            emit.emit(Outgoing { topic: wire::REJECTED, key: None, value: &engine.value })?;
+            tally.rule_failures += 1;
+        }
+        Ok(())
+    }
+}
