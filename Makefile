@@ -68,18 +68,20 @@ fuzz: packages
 		if [[ "$(KEEP)" == 1 ]]; then $(FUZZ) "$$target" "$$kept" "$$found" -- -set_cover_merge=1; fi
 	done
 
-# The fault suite of the edge, on a stack of its own; as root. ROW=5: that row alone. FULL=1: the long one.
+# The fault suites, each on a stack of its own; that of the edge as root. ROW=5: that row alone. FULL=1: the long one.
 # BAD=bad.skip_fsync: with that guarantee broken, which must turn it red.
+chaos: as_root = $(if $(filter edge,$(SUITE)),$(shell (( $$(id -u) == 0 )) || echo sudo -n))
 chaos: packages
-	@if [[ "$(SUITE)" != edge ]]; then
-		echo "use: make chaos SUITE=edge [SEEDS=3] [IMAGES=100] [KILLS=40] [FULL=1] [ROW=5] [BAD=name]"
-		exit 64
-	fi
+	@case "$(SUITE)" in
+		edge) package=weir-edge ;;
+		process) package=weir-cloud ;;
+		*)
+			echo "use: make chaos SUITE=edge|process [SEEDS=3] [IMAGES=100] [KILLS=40] [FULL=1] [ROW=5] [BAD=name]"
+			exit 64 ;;
+	esac
 	$(CARGO) build --release --workspace
-	$(CARGO) build --release -p weir-edge --features failpoints --bin weir-edge-chaos
-	as_root=()
-	(( $$(id -u) == 0 )) || as_root=(sudo -n)
-	"$${as_root[@]}" $(BIN)/weir-chaos $(ROW:%=--row %) $(SEEDS:%=--seeds %) $(IMAGES:%=--images %) \
+	$(CARGO) build --release -p "$$package" --features failpoints --bin "$$package-chaos"
+	$(as_root) $(BIN)/weir-chaos --suite $(SUITE) $(ROW:%=--row %) $(SEEDS:%=--seeds %) $(IMAGES:%=--images %) \
 		$(KILLS:%=--kills %) $(BAD:%=--bad %) $(if $(filter 1,$(FULL)),--full)
 
 packages:

@@ -43,10 +43,7 @@ enum Failure {
 /// What is contradictory, or what did not answer for two minutes.
 pub(crate) fn run(config: &Config, dry_run: bool) -> Result<(), Error> {
     let deadline = Deadline::after(SERVERS);
-    let mut more = config.rules.topics.clone();
-    if config.process.alerts_by_severity {
-        more.extend([wire::ALERTS_HIGH, wire::ALERTS_MEDIUM, wire::ALERTS_LOW].map(str::to_owned));
-    }
+    let more = more_topics(config);
     patiently("kafka", deadline, || topics(&config.kafka, &more, dry_run))?;
     let inputs = Input::ALL.map(Input::topic);
     patiently("kafka", deadline, || offsets(&config.kafka, &config.process.group, &inputs, dry_run))?;
@@ -85,16 +82,25 @@ fn rule_tables(url: &mysql_async::Opts, dry_run: bool) -> Result<(), Failure> {
     runtime.block_on(tables::init(url, dry_run)).map_err(|e| Failure::Away(e.to_string()))
 }
 
+/// Topics that only this configuration wants: those of routes, and of alerts by severity.
+pub(crate) fn more_topics(config: &Config) -> Vec<String> {
+    let mut more = config.rules.topics.clone();
+    if config.process.alerts_by_severity {
+        more.extend([wire::ALERTS_HIGH, wire::ALERTS_MEDIUM, wire::ALERTS_LOW].map(str::to_owned));
+    }
+    more
+}
+
 /// A topic as it should be.
 #[derive(Debug, PartialEq, Eq)]
-struct Wanted {
-    name: String,
+pub(crate) struct Wanted {
+    pub(crate) name: String,
     partitions: i32,
-    compacted: bool,
+    pub(crate) compacted: bool,
 }
 
 /// What to create, given the partitions of topics that stand; pure.
-fn missing(
+pub(crate) fn missing(
     stands: impl Fn(&str) -> Option<i32>,
     partitions: i32,
     more: &[String],
@@ -122,6 +128,7 @@ fn missing(
     for topic in [wire::LATE].into_iter().chain(sinks::topics()).chain(more.iter().map(String::as_str)) {
         want(topic, partitions, false);
     }
+    want(wire::RETRIED, 1, true);
     Ok(wanted)
 }
 
@@ -232,9 +239,11 @@ mod tests {
     #[test]
     fn only_what_is_missing_is_made() {
         let all = missing(|_| None, 4, &["extra".to_owned()]).unwrap();
-        assert_eq!(all.len(), 15);
-        assert!(all.iter().all(|t| t.partitions == 4));
-        let compacted: Vec<_> = all.iter().filter(|t| t.compacted).map(|t| t.name.as_str()).collect();
+        assert_eq!(all.len(), 16);
+        let (retried, rest) = all.split_last().unwrap();
+        assert_eq!((retried.name.as_str(), retried.partitions, retried.compacted), (wire::RETRIED, 1, true));
+        assert!(rest.iter().all(|t| t.partitions == 4));
+        let compacted: Vec<_> = rest.iter().filter(|t| t.compacted).map(|t| t.name.as_str()).collect();
         assert_eq!(compacted, Input::ALL.map(Input::state_topic));
         assert_eq!(missing(|_| Some(4), 4, &[]).unwrap(), []);
     }

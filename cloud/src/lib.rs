@@ -2,10 +2,12 @@
 //!
 //! The flow: [`config`] is read, [`pipeline`] wires the roles; [`process`] turns `weir.readings` into
 //! `weir.enriched`, exactly once, by the [`rules`]; the [`sinks`] write that to the stores. [`init`] makes topics and
-//! tables.
+//! tables, [`dlq`] shows and mends what was rejected, [`connect`] checks the servers.
 //! Exit codes: 0 drained and stopped, 1 failed, 64 bad configuration or command line.
 
 mod config;
+mod connect;
+mod dlq;
 mod faults;
 mod init;
 mod kafka;
@@ -13,6 +15,12 @@ mod pipeline;
 mod process;
 mod rules;
 mod sinks;
+
+/// For the judge of the fault suite.
+#[doc(hidden)]
+pub mod reference {
+    pub use crate::process::reference::{Output, Record, Reference, Tables};
+}
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -52,13 +60,22 @@ enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Dead letters: list them, show one, send them through again
+    Dlq {
+        #[command(subcommand)]
+        command: dlq::Command,
+    },
     /// Look at the rules and change them
     Rules {
         #[command(subcommand)]
         command: RulesCommand,
     },
     /// Check the configuration and end
-    Check,
+    Check {
+        /// Also connect to everything that it names; one line per check
+        #[arg(long)]
+        connect: bool,
+    },
 }
 
 /// The program.
@@ -83,8 +100,10 @@ pub fn main() -> ExitCode {
         }
     };
     let roles = match cli.command {
-        Command::Check => return ExitCode::SUCCESS,
+        Command::Check { connect: false } => return ExitCode::SUCCESS,
+        Command::Check { connect: true } => return ended(connect::run(&config)),
         Command::Init { dry_run } => return ended(init::run(&config, dry_run)),
+        Command::Dlq { command } => return retried(dlq::run(&config.kafka, command)),
         Command::Rules { command } => return ruled(rules::cli::run(&config.rules, dims(&config), &command)),
         Command::Run => Roles::all(&config),
         Command::Process => Roles::process(),
@@ -125,6 +144,17 @@ fn ruled(result: Result<(), Failed>) -> ExitCode {
             let usage = matches!(error, Failed::Usage(_));
             if usage { ExitCode::from(BAD_CONFIG) } else { ExitCode::FAILURE }
         }
+    }
+}
+
+fn retried(result: Result<(), dlq::Failed>) -> ExitCode {
+    match result {
+        Err(error @ dlq::Failed::Usage(_)) => {
+            tracing::error!("{error}");
+            ExitCode::from(BAD_CONFIG)
+        }
+        Err(dlq::Failed::Failed(error)) => ended(Err(error)),
+        Ok(()) => ExitCode::SUCCESS,
     }
 }
 

@@ -10,6 +10,7 @@ use weir_shared::pulse::Pulse;
 use weir_shared::supervise::{Error, Supervisor};
 
 use crate::config::Config;
+use crate::connect;
 use crate::process::{self, Dimensions, Versions};
 use crate::rules::store::Rules;
 use crate::sinks::{self, SinkName};
@@ -29,11 +30,7 @@ pub(crate) struct Roles {
 impl Roles {
     /// The processor and every enabled sink.
     pub(crate) fn all(config: &Config) -> Self {
-        let enabled = |name: &SinkName| match name {
-            SinkName::Mysql => config.sinks.mysql.is_some(),
-            SinkName::Elasticsearch => config.sinks.elasticsearch.is_some(),
-            SinkName::Clickhouse => config.sinks.clickhouse.is_some(),
-        };
+        let enabled = |name: &SinkName| config.sinks.has(*name);
         Self { process: true, sinks: SinkName::ALL.into_iter().filter(enabled).collect() }
     }
 
@@ -60,6 +57,12 @@ pub(crate) fn run(config: Config, roles: &Roles) -> Result<(), Error> {
     let mut supervisor = Supervisor::new();
     supervisor.spawn("admin", move |stop| serve(address, admin, &stop))?;
     if roles.process {
+        let brokers = kafka.clone();
+        supervisor.spawn("process-brokers", move |stop| {
+            connect::warn_of_slow_scan(&brokers);
+            while !stop.wait_for(CYCLE_MAX) {}
+            Ok(())
+        })?;
         let dimensions = Dimensions::new(&process.dimensions);
         let followed = Rules::new(&rules, &slot);
         let versions = Versions::new(&dimensions, &followed);

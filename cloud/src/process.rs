@@ -8,7 +8,7 @@
 //! read becomes a dead letter and the partition goes on.
 //! On failure: an abortable error takes the cycle back and reads it again; anything else drops consumer, producer
 //! and state, and builds them anew with growing waits, for ever. Fenced by another process with the same slot: this
-//! one stops working, says so, and looks again after a minute.
+//! one stops working, says so, and looks again every minute.
 
 pub(crate) mod join;
 
@@ -17,6 +17,7 @@ mod dedupe;
 mod engine;
 mod measures;
 mod outputs;
+pub(crate) mod reference;
 mod state;
 mod transaction;
 mod worker;
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 use weir_shared::admin::Health;
 use weir_shared::backoff::Backoff;
+use weir_shared::clock::{self, Deadline};
 use weir_shared::config::Section;
 use weir_shared::pulse::Pulse;
 use weir_shared::supervise::{Error, Stop};
@@ -46,11 +48,18 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// How long a slot that was fenced stays away before it looks for its twin again.
 const FENCED_PAUSE: Duration = Duration::from_secs(60);
 
+/// Somebody who was not heard for so long is no member of the group any more.
+const SESSION: Duration = Duration::from_secs(6);
+/// A fenced slot without a twin is free again after this time: more than a session.
+const GHOST: Duration = Duration::from_secs(9);
+/// How often to look for it.
+const GHOST_LOOK: Duration = Duration::from_millis(300);
+
 /// How many topics are processed.
 const INPUTS: usize = 4;
 
 /// The topics that are processed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Input {
     /// `weir.readings`
     Readings,
@@ -228,19 +237,32 @@ pub(crate) fn run(
     }
     let measures = Measures::new(who);
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
+    let mut committed = None;
     while !stop.is_stopped() {
         ready.bad(who, "waiting for Kafka");
         let ended = match Worker::build(config, kafka, name, versions, &measures) {
             Ok(mut worker) => {
                 let ended = worker.run(ready, pulse, stop);
-                if worker.has_committed() {
+                if let Some(at) = worker.committed_at() {
                     backoff.reset();
+                    committed = Some(at);
                 }
                 ended
             }
             Err(ended) => ended,
         };
         pulse.idle();
+        let ended = match ended {
+            // Whose last commit is older than a session is no member any more (it was frozen, say): one with its name
+            // is a twin, and to make new clients would fence it.
+            Ended::Broken(why)
+                if committed.is_some_and(|at| clock::instant().saturating_duration_since(at) > SESSION)
+                    && matches!(worker::check::slot_is_taken(kafka, &config.group, &name.slot), Ok(true)) =>
+            {
+                Ended::Fenced(why)
+            }
+            ended => ended,
+        };
         match ended {
             Ended::Stopped => break,
             Ended::Broken(why) => {
@@ -264,9 +286,20 @@ pub(crate) fn run(
     Ok(())
 }
 
-/// Waits a minute, and then as long as a member of the group has this slot's name; true when told to stop.
+/// Waits as long as a member of the group has this slot's name; true when told to stop. A broker that failed while the
+/// slot joined the group leaves a member that nobody is; unlike a twin it sends no heartbeats and soon goes.
 fn wait_for_twin(config: &ProcessConfig, kafka: &KafkaConfig, name: &Name, why: &str, stop: &Stop) -> bool {
     let Name { slot, who } = name;
+    tracing::warn!("{who}: fenced ({why}); looking whether there is a twin");
+    let deadline = Deadline::after(GHOST);
+    while !deadline.passed() {
+        if stop.wait_for(GHOST_LOOK) {
+            return true;
+        }
+        if let Ok(false) = worker::check::slot_is_taken(kafka, &config.group, slot) {
+            return false;
+        }
+    }
     loop {
         tracing::error!(
             "{who}: ALARM: another process works as slot {slot:?} ({why}); this one pauses for {} s. Give each \

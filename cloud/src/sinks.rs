@@ -136,6 +136,37 @@ fn within(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Error> 
     }
 }
 
+/// What a store says of itself.
+#[derive(Debug)]
+pub(crate) struct Probe {
+    /// Its address.
+    pub(crate) at: String,
+    /// Its version.
+    pub(crate) version: String,
+    /// Whether tables or templates are there and fit; else which is not, with the way out.
+    pub(crate) tables: Result<(), String>,
+    /// Database, and what `SHOW GRANTS` gives.
+    pub(crate) grants: Option<(String, Vec<String>)>,
+}
+
+/// Asks a store what its sink asks at start; changes nothing.
+///
+/// # Errors
+/// It is not enabled, or does not answer.
+pub(crate) async fn probe(config: &SinksConfig, which: SinkName) -> Result<Probe, String> {
+    let disabled = || format!("sink.{} is not enabled in the configuration", which.name());
+    let asked = match which {
+        SinkName::Mysql => mysql::tables::probe(config.mysql.as_ref().ok_or_else(disabled)?).await,
+        SinkName::Elasticsearch => {
+            elasticsearch::templates::probe(config.elasticsearch.as_ref().ok_or_else(disabled)?).await
+        }
+        SinkName::Clickhouse => {
+            clickhouse::tables::probe(config.clickhouse.as_ref().ok_or_else(disabled)?).await
+        }
+    };
+    asked.map_err(|e| e.to_string())
+}
+
 /// Runs one sink until told to stop. Blocks: call it on a thread of its own.
 ///
 /// # Errors

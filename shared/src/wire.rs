@@ -59,6 +59,13 @@
 //! A **control** record (header [`CONTROL`], in any topic of an edge) is no data but counts as a number. [`CLOSED`]: the
 //! stream in its value gets no more records in this partition; its mark may be forgotten after some time.
 //!
+//! A **retry** (header [`RETRY`], in an input topic) is the record of a dead letter once more, under the identity it had;
+//! [`RETRIED`] has a mark for each dead letter that was sent through again (key: `partition:offset` in `weir.rejected`):
+//! ```json
+//! {"at":1790000000000,"by":"anna","of":1789999999000}
+//! ```
+//! `at` is when, `of` is Kafka's time of the dead letter.
+//!
 //! An **enriched** reading (`weir.enriched`) is the reading with two more members at the front:
 //! ```json
 //! {"weir":{"stream":"<32 hex>","partition":3,"number":17,"edge":"gw-1","joined":true,"versions":{"devices":1},
@@ -78,7 +85,7 @@
 //! missing; then `weir` is the position of the record that showed it, and there may be no `edge`:
 //! ```json
 //! {"weir":{"stream":"<32 hex>","partition":3,"number":17,"edge":"gw-1"},"edge":"gw-1","reason":"dropped", …}
-//! {"weir":{"topic":"weir.readings","partition":3,"offset":99},"edge":"gw-1","reason":"unannounced","stream":"<32 hex>",
+//! {"weir":{"topic":"weir.readings","partition":3,"offset":99},"edge":"gw-1","reason":"observed","stream":"<32 hex>",
 //!  "topic":"weir.readings","partition":3,"from":17,"to":42,"count":26,"noticed":1790000099000}
 //! ```
 //!
@@ -121,6 +128,8 @@ pub const ALERTS_MEDIUM: &str = "weir.alerts.medium";
 pub const ALERTS_LOW: &str = "weir.alerts.low";
 /// All dead letters: the edges' and the cloud's own.
 pub const REJECTED: &str = "weir.rejected";
+/// Which dead letters were sent through again; compacted, one partition, see [`RETRY`].
+pub const RETRIED: &str = "weir.state.dlq";
 /// Prefix of the changelog of an input topic's state.
 pub const STATE_PREFIX: &str = "weir.state.";
 
@@ -134,6 +143,9 @@ pub const CONTROL: &str = "control";
 pub const CLOSED: &[u8] = b"closed";
 /// Header of a record that was held back while newer ones were sent first: rules that need order leave it out.
 pub const BACKLOG: &str = "backlog";
+/// Header of a dead letter's record that `weir-cloud dlq retry` sent through again: its number was counted when it was
+/// rejected, so no mark is asked and none moves.
+pub const RETRY: &str = "retry";
 /// Header: number within (stream, topic, partition), decimal.
 pub const NUMBER: &str = "number";
 

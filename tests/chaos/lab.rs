@@ -15,6 +15,7 @@ use anyhow::{Context, ensure};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
 use weir_harness::addresses::CHAOS;
+pub(crate) use weir_harness::faults::dice::Dice;
 use weir_harness::faults::{disk, net};
 use weir_harness::install;
 use weir_harness::judge::enriched::{self, Enriched};
@@ -62,7 +63,10 @@ impl Lab {
         let places = Places::find()?;
         install::chaos(&places, &mut told)?;
         fs::create_dir_all(places.stack(CHAOS))?;
-        tidy_up_on_signals(&places)?;
+        let folder = places.stack(CHAOS);
+        tidy_up_on_signals(move || {
+            vec![net::sweep(), Stack::named(CHAOS).and_then(|stack| stack.down()), disk::sweep(&folder)]
+        })?;
         disk::sweep(&places.stack(CHAOS))?;
         net::sweep()?;
         let stack = Stack::up(CHAOS, true, &mut told)?;
@@ -178,18 +182,17 @@ impl Drop for Lab {
     }
 }
 
-/// Told to stop, the suite leaves nothing mounted, filtered or running.
-fn tidy_up_on_signals(places: &Places) -> anyhow::Result<()> {
+/// Told to stop, the suite does this first, so that it leaves nothing mounted, filtered or running.
+pub(crate) fn tidy_up_on_signals(
+    tidy: impl FnOnce() -> Vec<anyhow::Result<()>> + Send + 'static,
+) -> anyhow::Result<()> {
     let (mut read, write) = UnixStream::pair()?;
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         pipe::register(signal, write.try_clone()?)?;
     }
-    let folder = places.stack(CHAOS);
     std::thread::spawn(move || {
         if read.read_exact(&mut [0]).is_ok() {
-            let done =
-                [net::sweep(), Stack::named(CHAOS).and_then(|stack| stack.down()), disk::sweep(&folder)];
-            for error in done.into_iter().filter_map(Result::err) {
+            for error in tidy().into_iter().filter_map(Result::err) {
                 line(&format!("{error:#}"));
             }
             std::process::exit(1);
@@ -208,23 +211,4 @@ pub(crate) fn line(words: &str) {
 /// Lets so much time pass on purpose: a fault lasts, or a kill comes later.
 pub(crate) fn pass(time: Duration) {
     std::thread::sleep(time);
-}
-
-/// `SplitMix64`: the suite's dice, so that a seed gives the same run again.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Dice(u64);
-
-impl Dice {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x2545_f491_4f6c_dd1d))
-    }
-
-    /// From `range.0` to `range.1`, both included.
-    pub(crate) fn throw(&mut self, (from, to): (u64, u64)) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        from + (z ^ (z >> 31)) % (to - from + 1)
-    }
 }

@@ -1,11 +1,13 @@
-//! `weir-chaos`: the fault suite of weir-edge on real servers, row by row of the fault matrix.
+//! `weir-chaos`: the fault suites on real servers, row by row of the fault matrix: of weir-edge, and of `weir-cloud
+//! process` ([`process`]).
 //!
-//! The flow: [`lab`] brings the servers up; each of the [`rows`] makes a [`scene`] (a publisher, a proxy that sees every
+//! The flow of the first: [`lab`] brings the servers up; each of the [`rows`] makes a [`scene`] (a publisher, a proxy that sees every
 //! acknowledgement, an edge, a reader of Kafka), hurts the edge, heals it, and lets the judge decide; its [`report`] is
 //! one line; the last line is one JSON object whose member `ok` decides the exit code.
 //! Exit code: 0 everything held, 1 not, or something failed; 64 wrong command line.
 
 mod lab;
+mod process;
 mod report;
 mod rows;
 mod scene;
@@ -19,10 +21,13 @@ use weir_harness::figures;
 use lab::{Lab, Wanted};
 use report::Report;
 
-/// Hurts weir-edge in every way of the fault matrix and judges what came out of Kafka. Needs root.
+/// Hurts weir-edge or weir-cloud in every way of the fault matrix and judges what came out of Kafka. Needs root.
 #[derive(Parser)]
 #[command(version)]
 struct CommandLine {
+    /// What is hurt: `edge` or `process`.
+    #[arg(long, default_value = "edge", value_parser = ["edge", "process"])]
+    suite: String,
     /// Only these rows, for example `--row 5 --row controls`.
     #[arg(long)]
     row: Vec<String>,
@@ -57,20 +62,25 @@ fn main() -> ExitCode {
         kills: command_line.kills.unwrap_or(if command_line.full { 200 } else { 40 }),
         edges: if command_line.full { 200 } else { 10 },
     };
-    let (ok, mut figures) = match suite(&command_line, wanted) {
-        Ok(found) => found,
+    let suite = if command_line.suite == "process" { process::suite } else { edge };
+    let done = suite(&command_line.row, wanted, command_line.bad.clone());
+    let (ok, mut figures) = match done {
+        Ok((reports, seconds)) => summary(&reports, seconds),
         Err(error) => (false, Map::from_iter([("error".to_owned(), json!(format!("{error:#}")))])),
     };
     if let Some(bad) = command_line.bad {
         figures.insert("bad".to_owned(), json!(bad));
     }
-    lab::line(&figures::line("chaos-edge", ok, &figures));
+    lab::line(&figures::line(&format!("chaos-{}", command_line.suite), ok, &figures));
     if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn suite(wanted: &CommandLine, sizes: Wanted) -> anyhow::Result<(bool, Map<String, serde_json::Value>)> {
-    let rows = rows::chosen(&wanted.row)?;
-    let lab = Lab::up(sizes, wanted.bad.clone())?;
+/// What each row found, and how many seconds all of it took.
+type Done = (Vec<Report>, f64);
+
+fn edge(rows: &[String], sizes: Wanted, bad: Option<String>) -> anyhow::Result<Done> {
+    let rows = rows::chosen(rows)?;
+    let lab = Lab::up(sizes, bad)?;
     let mut reports = Vec::new();
     for row in rows {
         let begun = lab.seconds();
@@ -84,17 +94,21 @@ fn suite(wanted: &CommandLine, sizes: Wanted) -> anyhow::Result<(bool, Map<Strin
         reports.push(report);
     }
     lab.down()?;
+    Ok((reports, lab.seconds()))
+}
+
+fn summary(reports: &[Report], seconds: f64) -> (bool, Map<String, serde_json::Value>) {
     let ok = reports.iter().all(Report::is_right);
     let rows = reports.iter().map(|r| (r.row.to_owned(), r.figures())).collect::<Map<_, _>>();
     let heal = reports.iter().filter_map(Report::heal_max).fold(0.0, f64::max);
     let sum = |of: fn(&Report) -> usize| reports.iter().map(of).sum::<usize>();
     let figures = [
-        ("seconds", json!(lab.seconds().round())),
+        ("seconds", json!(seconds.round())),
         ("acknowledged", json!(sum(|r| r.acknowledged))),
         ("lost", json!(sum(|r| r.lost))),
         ("doubled", json!(sum(|r| r.doubled))),
         ("heal_seconds_max", json!(report::tenth(heal))),
         ("rows", json!(rows)),
     ];
-    Ok((ok, figures.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()))
+    (ok, figures.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }

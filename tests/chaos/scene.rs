@@ -145,7 +145,7 @@ impl<'a> Scene<'a> {
         self.edges.clear();
         let env = with_failpoints(self.lab, failpoints, env);
         for spec in &self.specs {
-            self.edges.push(Edge::start(spec, &env)?);
+            self.edges.push(spec.start(&env)?);
         }
         Ok(())
     }
@@ -305,7 +305,7 @@ impl Scene<'_> {
             ..self.specs[0].clone()
         };
         let tape = Tape::start(&self.lab.brokers(), &self.run)?;
-        let mut edge = Edge::start(&spec, &with_failpoints(self.lab, "", &[]))?;
+        let mut edge = spec.start(&with_failpoints(self.lab, "", &[]))?;
         let known: HashSet<u64> = before.iter().filter_map(Seen::reading).collect();
         let wanted: Vec<u64> = owed.difference(&known).copied().collect();
         tape.wait(PATIENCE, DRAIN, |state| wanted.iter().all(|n| state.readings.contains(n)));

@@ -1,6 +1,6 @@
 //! Where everything of a stack listens: one port base per stack name, loopback only.
 //!
-//! In: a stack's name (`demo`, `test` or `chaos`). Out: its ports and the addresses programs need.
+//! In: a stack's name (`demo`, `test`, `chaos` or `chaos-cloud`). Out: its ports and the addresses programs need.
 //! Guarantees: the stacks share no port; nothing else in the harness knows a port number.
 //! On failure: an unknown name is an error that lists the known ones.
 
@@ -17,9 +17,13 @@ pub const MYSQL_PASSWORD: &str = "weir-local";
 pub const MYSQL_DATABASE: &str = "weir";
 
 /// Stack names and their first ports, below Linux' range for outgoing connections (32768 and up).
-pub const STACKS: [(&str, u16); 3] = [("demo", 18100), ("test", 18200), (CHAOS, 18300)];
-/// The stack of the fault suite: only Mosquitto and Kafka.
+pub const STACKS: [(&str, u16); 4] = [("demo", 18100), ("test", 18200), (CHAOS, 18300), (CHAOS_CLOUD, 18400)];
+/// The stack of the edge's fault suite: only Mosquitto and Kafka.
 pub const CHAOS: &str = "chaos";
+/// The stack of the processor's fault suite: three brokers of Kafka, their controller, and MariaDB.
+pub const CHAOS_CLOUD: &str = "chaos-cloud";
+/// Brokers of [`CHAOS_CLOUD`].
+pub const BROKERS: u16 = 3;
 
 /// The ports of one stack.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +36,7 @@ impl Ports {
     pub fn of(name: &str) -> Result<Self> {
         match STACKS.iter().find(|(known, _)| *known == name) {
             Some((_, base)) => Ok(Self { base: *base }),
-            None => bail!("there is no stack named `{name}`: use `demo`, `test` or `chaos`"),
+            None => bail!("there is no stack named `{name}`: use `demo`, `test`, `chaos` or `chaos-cloud`"),
         }
     }
 
@@ -47,6 +51,18 @@ impl Ports {
     /// `KRaft` controller listener of Kafka.
     pub fn kafka_controller(self) -> u16 {
         self.base + 2
+    }
+    /// Client listener of one of several brokers, counted from 0.
+    pub fn broker(self, number: u16) -> u16 {
+        if number == 0 { self.kafka() } else { self.base + 11 + number }
+    }
+    /// The same broker's listener for clients that come through a proxy.
+    pub fn broker_behind_proxy(self, number: u16) -> u16 {
+        self.base + 14 + number
+    }
+    /// Where the proxy of that broker listens.
+    pub fn broker_proxy(self, number: u16) -> u16 {
+        self.base + 17 + number
     }
     /// MariaDB.
     pub fn mysql(self) -> u16 {
@@ -125,6 +141,6 @@ mod tests {
             assert_ne!(one, other);
         }
         let refused = Ports::of("prod").expect_err("unknown").to_string();
-        assert!(refused.contains("`demo`, `test` or `chaos`"), "{refused}");
+        assert!(refused.contains("`demo`, `test`, `chaos` or `chaos-cloud`"), "{refused}");
     }
 }

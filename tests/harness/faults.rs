@@ -1,18 +1,25 @@
-//! The fault laboratory: what hurts an edge, on one machine, as root.
+//! The fault laboratory: what hurts an edge or a processor, on one machine, as root.
 //!
 //! The flow: [`load`] publishes a run; a [`proxy`] stands between broker and [`edge`] and sees every acknowledgement;
 //! below the edge lie a [`disk`] that can be photographed or filled, and a [`shim`] that makes it fail or slow; [`net`]
-//! cuts the way, [`clock`] turns the time.
+//! cuts the way, [`clock`] turns the time. For a processor ([`cloud`]) a [`fleet`] of edges is played into Kafka, and a
+//! [`kafka_proxy`] loses replies; a [`relay`] cuts the way to one server.
 //! Guarantees: what is mounted, filtered or started is undone when its guard is dropped; what a killed run left behind
 //! is undone by [`disk::sweep`] and [`net::sweep`].
 
 pub mod clock;
+pub mod cloud;
+pub mod dice;
 pub mod disk;
 pub mod edge;
+pub mod fleet;
+pub mod kafka_proxy;
 pub mod load;
 pub mod net;
 pub mod proxy;
+pub mod relay;
 pub mod shim;
+pub mod subject;
 
 use std::process::Command;
 

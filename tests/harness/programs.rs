@@ -125,11 +125,12 @@ impl<'a> Programs<'a> {
         Ok(())
     }
 
-    /// Whether `weir-cloud` has this command.
+    /// One of its other commands, with its configuration; not started yet.
     #[must_use]
-    pub fn has_command(&self, name: &str) -> bool {
-        let mut help = Command::new(self.binary(Program::Cloud));
-        help.args([name, "--help"]).output().is_ok_and(|output| output.status.success())
+    pub fn command(&self, program: Program, words: &[&str]) -> Command {
+        let mut command = Command::new(self.binary(program));
+        command.args(words).arg("--config").arg(self.config(program));
+        command
     }
 
     /// Starts one under the supervisor.

@@ -29,6 +29,8 @@ pub(crate) enum Probe {
     Mqtt(u16),
     /// Metadata from this bootstrap server must list a broker.
     Kafka(String),
+    /// This port must take connections.
+    Port(u16),
     /// A login with this URL must be possible, and `SELECT 1`.
     Mysql(String),
     /// Cluster health at this URL must be yellow or better.
@@ -57,6 +59,7 @@ impl Probe {
         match self {
             Self::Mqtt(port) => ask_mqtt(*port),
             Self::Kafka(bootstrap) => ask_kafka(bootstrap),
+            Self::Port(port) => ask_port(*port),
             Self::Mysql(url) => run(ask_mysql(url)),
             Self::Elasticsearch(url) => run(ask_elasticsearch(url)),
             Self::Clickhouse(url) => run(ask_clickhouse(url)),
@@ -92,6 +95,11 @@ fn ask_kafka(bootstrap: &str) -> Result<()> {
     let metadata = client.fetch_metadata(None, ANSWER_TIME_MAX)?;
     ensure!(!metadata.brokers().is_empty(), "the cluster has no broker yet");
     Ok(())
+}
+
+fn ask_port(port: u16) -> Result<()> {
+    let address: SocketAddr = format!("{HOST}:{port}").parse()?;
+    TcpStream::connect_timeout(&address, ANSWER_TIME_MAX).map(drop).context("no connection")
 }
 
 async fn ask_mysql(url: &str) -> Result<()> {

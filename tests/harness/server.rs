@@ -8,6 +8,7 @@
 mod clickhouse;
 mod elasticsearch;
 mod kafka;
+mod kafka_cluster;
 mod mariadb;
 mod mosquitto;
 
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use crate::addresses::{CHAOS, Ports};
+use crate::addresses::{CHAOS, CHAOS_CLOUD, Ports};
 use crate::places::Places;
 use crate::readiness::Probe;
 
@@ -38,11 +39,16 @@ pub(crate) struct Recipe {
     pub(crate) probe: Probe,
 }
 
-/// All five, or the two that the fault suite of the edge needs. The order is also that of `status`.
+/// All five, or those that a fault suite needs. The order is also that of `status`.
 pub(crate) fn recipes(places: &Places, name: &str) -> Result<Vec<Recipe>> {
     let ports = Ports::of(name)?;
     let data = places.stack(name).join("data");
     let dist = places.dist();
+    if name == CHAOS_CLOUD {
+        let mut recipes = kafka_cluster::recipes(&data, &dist, ports)?;
+        recipes.push(mariadb::recipe(&data, ports)?);
+        return Ok(recipes);
+    }
     let mut recipes = vec![mosquitto::recipe(&data, ports)?, kafka::recipe(&data, &dist, ports)?];
     if name == CHAOS {
         return Ok(recipes);

@@ -44,6 +44,8 @@ pub(super) struct Headers<'a> {
     pub(super) control: Option<&'a [u8]>,
     /// Whether it has [`wire::BACKLOG`].
     pub(super) backlog: bool,
+    /// Whether it has [`wire::RETRY`].
+    pub(super) retry: bool,
 }
 
 /// A record of an input topic.
@@ -165,16 +167,21 @@ impl Cycle<'_> {
             // Without an identity there is nothing to compare: its offset is all it has.
             Err(refusal) => return self.reject(record, None, &refusal, tally, emit),
         };
-        match state.marks.accept(whose.0.stream, whose.0.number, record.timestamp_ms) {
-            dedupe::Verdict::Repeat => {
-                tally.repeats += 1;
-                return Ok(());
-            }
-            dedupe::Verdict::Accept { expected, reopened } => {
-                tally.reopened += u64::from(reopened);
-                if whose.0.number > expected {
-                    tally.missing += whose.0.number - expected;
-                    self.lost(record, whose, expected, emit)?;
+        // Its number was counted when it was rejected, and which dead letter is sent again is marked elsewhere.
+        if record.headers.retry && record.headers.control.is_none() {
+            tally.retried += 1;
+        } else {
+            match state.marks.accept(whose.0.stream, whose.0.number, record.timestamp_ms) {
+                dedupe::Verdict::Repeat => {
+                    tally.repeats += 1;
+                    return Ok(());
+                }
+                dedupe::Verdict::Accept { expected, reopened } => {
+                    tally.reopened += u64::from(reopened);
+                    if whose.0.number > expected {
+                        tally.missing += whose.0.number - expected;
+                        self.lost(record, whose, expected, emit)?;
+                    }
                 }
             }
         }

@@ -18,6 +18,7 @@ mod follow;
 mod image;
 mod load;
 mod measures;
+mod probe;
 mod rows;
 mod schema;
 mod server;
@@ -41,6 +42,7 @@ use follow::Follower;
 pub(in crate::process) use snapshot::{Found, Snapshot};
 
 pub(crate) use config::DimensionConfig;
+pub(crate) use probe::{Probe, probe};
 
 /// How often ages are shown.
 const SHOWN: Duration = Duration::from_secs(1);

@@ -28,6 +28,8 @@ pub(super) struct Tally {
     pub(super) repeats: u64,
     /// Records that tell something and are no data.
     pub(super) controls: u64,
+    /// Of those received, records of dead letters that are sent through again.
+    pub(super) retried: u64,
     /// Readings that a filter dropped, or that a route sent nowhere.
     pub(super) filtered: u64,
     /// Alerts sent.
@@ -62,6 +64,7 @@ struct Topic {
     enriched: Counter,
     repeats: Counter,
     controls: Counter,
+    retried: Counter,
     missing: Counter,
     reopened: Counter,
     filtered: Counter,
@@ -80,6 +83,7 @@ impl Measures {
                 enriched: counter!("weir_cloud_process_enriched_total", "topic" => name),
                 repeats: counter!("weir_cloud_process_repeats_total", "topic" => name),
                 controls: counter!("weir_cloud_process_controls_total", "topic" => name),
+                retried: counter!("weir_cloud_process_retried_total", "topic" => name),
                 missing: counter!("weir_cloud_process_missing_total", "topic" => name),
                 reopened: counter!("weir_cloud_process_reopened_total", "topic" => name),
                 filtered: counter!("weir_cloud_process_filtered_total", "topic" => name),
@@ -111,6 +115,7 @@ impl Measures {
             topic.enriched.increment(tally.enriched);
             topic.repeats.increment(tally.repeats);
             topic.controls.increment(tally.controls);
+            topic.retried.increment(tally.retried);
             topic.missing.increment(tally.missing);
             topic.reopened.increment(tally.reopened);
             topic.filtered.increment(tally.filtered);

@@ -97,6 +97,11 @@ impl State {
         }
     }
 
+    /// The database was set back: what was seen says nothing any more.
+    pub(super) fn forget_seen(&mut self) {
+        self.seen = Seen::default();
+    }
+
     /// The newest versions that were applied here.
     pub(super) fn seen(&self) -> &Seen {
         &self.seen

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::ToBytes;
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig};
@@ -114,13 +114,21 @@ impl<'p> Transaction<'p> {
         offsets: &TopicPartitionList,
     ) -> Result<(), Failure> {
         // Without a generation the broker could not fence us from an empty group.
-        if native::generation(consumer).is_none_or(|generation| generation < 0) {
+        if !faults::is_broken("bad.ignore_fence")
+            && native::generation(consumer).is_none_or(|generation| generation < 0)
+        {
             return Err(Failure::Abort("not a member of the group now".to_owned()));
         }
         let metadata = consumer
             .group_metadata()
             .ok_or_else(|| Failure::Broken("the consumer has no group metadata".to_owned()))?;
-        repeat("offsets", DELIVER, || self.producer.send_offsets_to_transaction(offsets, &metadata, ASK))?;
+        if faults::is_broken("bad.commit_first") {
+            consumer.commit(offsets, CommitMode::Sync).map_err(|e| classify("offsets", &e))?;
+        } else if !outside() {
+            repeat("offsets", DELIVER, || {
+                self.producer.send_offsets_to_transaction(offsets, &metadata, ASK)
+            })?;
+        }
         faults::kill_at("cloud.s3");
         while self.producer.in_flight_count() > 0 {
             self.step("records are not delivered")?;
@@ -153,6 +161,11 @@ impl<'p> Transaction<'p> {
             None => Failure::Abort(what.to_owned()),
         }
     }
+}
+
+/// Whether offsets stay out of the transaction: only to see that a test notices.
+pub(super) fn outside() -> bool {
+    faults::is_broken("bad.no_transaction_offsets") || faults::is_broken("bad.ignore_fence")
 }
 
 /// Takes back the open transaction.

@@ -13,7 +13,7 @@ pub(super) mod lost;
 
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -68,7 +68,7 @@ pub(super) struct Worker<'a> {
     producer: BaseProducer<Deliveries>,
     partitions: Partitions,
     coming: Coming,
-    committed: bool,
+    committed: Option<Instant>,
     shown: Instant,
 }
 
@@ -84,6 +84,10 @@ impl<'a> Worker<'a> {
         let topics = check::topics(kafka, &config.group).map_err(Ended::Broken)?;
         let broken = |what: &str, e: KafkaError| Ended::Broken(format!("{what}: {e}"));
         let mut producing = kafka.transactional_producer(&name.slot);
+        if faults::is_broken("bad.ignore_fence") {
+            producing.set("transactional.id", format!("{}-{}", name.slot, std::process::id()));
+            producing.set("transaction.timeout.ms", "300000");
+        }
         // A successful delivery is known from the count of those that are left.
         producing.set("delivery.report.only.error", "true");
         let producer: BaseProducer<Deliveries> =
@@ -107,13 +111,13 @@ impl<'a> Worker<'a> {
             producer,
             partitions: Partitions::default(),
             coming: Coming::default(),
-            committed: false,
+            committed: None,
             shown: clock::instant(),
         })
     }
 
-    /// Whether this incarnation ever committed a cycle.
-    pub(super) fn has_committed(&self) -> bool {
+    /// When this incarnation last committed a cycle.
+    pub(super) fn committed_at(&self) -> Option<Instant> {
         self.committed
     }
 
@@ -196,13 +200,16 @@ impl<'a> Worker<'a> {
         faults::kill_at("cloud.s2");
         transaction.commit(&self.consumer, &offsets(&ends)?)?;
         faults::kill_at("cloud.s5");
+        if transaction::outside() {
+            let _as_if_it_were_enough = self.consumer.commit(&offsets(&ends)?, CommitMode::Sync);
+        }
         for (place, end) in ends {
             if let Some(Partition::Ready { state, next }) = self.partitions.get(place) {
                 state.commit();
                 *next = end;
             }
         }
-        self.committed = true;
+        self.committed = Some(clock::instant());
         cycle.commit();
         self.measures.committed(&tallies, clock::instant().saturating_duration_since(began));
         self.judge_rules(engine, world);
@@ -235,7 +242,7 @@ impl<'a> Worker<'a> {
             there.extend(step.map_err(Failure::Broken)?.into_iter().map(|restored| (restored, waits_until)));
         }
         self.coming.restores.retain(|restore| !restore.is_done());
-        for (restored, waits_until) in there {
+        for (mut restored, waits_until) in there {
             let ahead = restored.state.seen().ahead_of(world.rules.number, world.tables.numbers());
             match ahead {
                 Some(_) if !waits_until.passed() => self.coming.behind.push((restored, waits_until)),
@@ -245,6 +252,7 @@ impl<'a> Worker<'a> {
                     tracing::warn!(
                         "{who}: {topic} [{partition}] has seen {what}; it goes on with what is there now"
                     );
+                    restored.state.forget_seen();
                     self.take_up(restored)?;
                 }
                 None => self.take_up(restored)?,
@@ -283,7 +291,12 @@ impl<'a> Worker<'a> {
         let mut ready = Vec::new();
         for (place, partition) in self.partitions.iter_mut() {
             if let Partition::Ready { state, .. } = partition {
-                state.abort();
+                // A broken program takes what was not committed for done.
+                if faults::is_broken("bad.forget_abort") {
+                    state.commit();
+                } else {
+                    state.abort();
+                }
                 ready.push(place);
             }
         }
@@ -318,7 +331,9 @@ impl<'a> Worker<'a> {
                 gaps[0], self.config.group
             ));
         }
-        let told = lost::tell(&self.producer, &self.consumer, &gaps).map_err(Failure::into_text);
+        let silent = faults::is_broken("bad.skip_loss");
+        let gaps_told = if silent { &[][..] } else { &gaps };
+        let told = lost::tell(&self.producer, &self.consumer, gaps_told).map_err(Failure::into_text);
         if let Err(why) = told {
             transaction::abort(&self.producer).map_err(Failure::into_text)?;
             return Err(why);

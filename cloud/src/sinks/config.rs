@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use weir_shared::config::Section;
 
+use super::SinkName;
+
 /// All sinks.
 #[derive(Clone, Debug)]
 pub(crate) struct SinksConfig {
@@ -60,6 +62,15 @@ pub(crate) struct ClickhouseConfig {
 }
 
 impl SinksConfig {
+    /// Whether a store is enabled.
+    pub(crate) fn has(&self, which: SinkName) -> bool {
+        match which {
+            SinkName::Mysql => self.mysql.is_some(),
+            SinkName::Elasticsearch => self.elasticsearch.is_some(),
+            SinkName::Clickhouse => self.clickhouse.is_some(),
+        }
+    }
+
     /// Reads the three sections.
     pub(crate) fn read(root: &Section<'_>) -> Self {
         let sink = root.section("sink");

@@ -3,7 +3,8 @@
 //! The job: readings of 150 bytes from 10,000 devices, JSON, deduplicated, joined with a table of 10,000 rows in MySQL,
 //! JSON again, exactly once. [`flink`] runs it in two forms: *every* does not deduplicate (less work than Weir does, so
 //! faster), *first* does, by `ROW_NUMBER`. Stages: the join alone; the same with ten conditions ([`rules`]); a hundred
-//! rules, of which few match (Weir alone). Then the memory of Weir at a paced load ([`paced`]).
+//! rules, of which few match (Weir alone). Then how soon a changed rule works ([`live_rules`]), and the memory of Weir at
+//! a paced load ([`paced`]).
 //!
 //! Each stage puts one backlog and gives it to each program in turn, from start to stop. Time and CPU count from the last
 //! look at which less than a tenth was done, so that starting, compiling and filling caches are left out, until the
@@ -13,12 +14,12 @@
 
 mod flink;
 mod judge;
+mod live_rules;
 mod paced;
 mod profile;
 mod rules;
 
 use std::fmt::Write as _;
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
@@ -128,22 +129,18 @@ pub fn measure(
     }
     let mut ok = met(&join, WANTED_JOIN);
     figures.insert("join".to_owned(), join.figures(Some(WANTED_JOIN)));
-    // Until the rules are in this program.
-    if programs.has_command("rules") {
-        bench.switch_rules_on()?;
-        let ten = bench.stage(Stage::TenRules, &[Readings::Every, Readings::First], None, tell)?;
-        let hundred = bench.stage(Stage::HundredRules, &[], None, tell)?;
-        ok &= met(&ten, WANTED_TEN_RULES) && hundred.weir.per_second >= WANTED_HUNDRED_RULES;
-        figures.insert("ten_rules".to_owned(), ten.figures(Some(WANTED_TEN_RULES)));
-        let mut hundred_figures = hundred.weir.figures();
-        hundred_figures["wanted"] = json!({"per_second": WANTED_HUNDRED_RULES});
-        hundred_figures["ok"] = (hundred.weir.per_second >= WANTED_HUNDRED_RULES).into();
-        figures.insert("hundred_rules".to_owned(), hundred_figures);
-        bench.put_in_force(Stage::Join)?;
-    } else {
-        tell("no rules in this weir-cloud: their stages are left out");
-        figures.insert("rules".to_owned(), "not run: this weir-cloud has no rules".into());
-    }
+    let ten = bench.stage(Stage::TenRules, &[Readings::Every, Readings::First], None, tell)?;
+    let hundred = bench.stage(Stage::HundredRules, &[], None, tell)?;
+    ok &= met(&ten, WANTED_TEN_RULES) && hundred.weir.per_second >= WANTED_HUNDRED_RULES;
+    figures.insert("ten_rules".to_owned(), ten.figures(Some(WANTED_TEN_RULES)));
+    let mut hundred_figures = hundred.weir.figures();
+    hundred_figures["wanted"] = json!({"per_second": WANTED_HUNDRED_RULES});
+    hundred_figures["ok"] = (hundred.weir.per_second >= WANTED_HUNDRED_RULES).into();
+    figures.insert("hundred_rules".to_owned(), hundred_figures);
+    bench.put_in_force(Stage::Join)?;
+    let live = live_rules::measure(&bench, tell)?;
+    ok &= live["ok"] == true;
+    figures.insert("live_rules".to_owned(), live);
     let paced = paced::measure(&bench, tell)?;
     ok &= paced["ok"] == true;
     figures.insert("paced".to_owned(), paced);
@@ -295,16 +292,6 @@ impl<'a> Bench<'a> {
             cpu_seconds_per_million: [cpu(0), cpu(1)],
             resident_mb_max: after[0].resident_mb_max,
         })
-    }
-
-    /// Gives weir-cloud its rules, and makes their tables.
-    fn switch_rules_on(&self) -> anyhow::Result<()> {
-        let config = self.programs.config(Program::Cloud);
-        let text = fs::read_to_string(&config)?;
-        if !text.contains("[rules]") {
-            fs::write(&config, format!("{text}[rules]\nurl = \"{}\"\n", self.stack.addresses().mysql_url))?;
-        }
-        self.programs.init()
     }
 
     fn put_in_force(&self, stage: Stage) -> anyhow::Result<()> {

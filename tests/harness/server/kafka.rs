@@ -19,6 +19,25 @@ const HEAP: &str = "-Xmx512m";
 pub(super) fn recipe(data: &Path, dist: &Path, ports: Ports) -> Result<Recipe> {
     let folder = data.join("kafka");
     let config = folder.join("server.properties");
+    let (prepare, run) = commands(dist, &config, &cluster_id()?, HEAP)?;
+    Ok(Recipe {
+        name: "kafka",
+        files: vec![(config, properties(&folder.join("log"), ports))],
+        prepare: vec![prepare],
+        run,
+        ports: vec![ports.kafka(), ports.kafka_controller()],
+        probe: Probe::Kafka(format!("{HOST}:{}", ports.kafka())),
+        folder,
+    })
+}
+
+/// How a node's folder is formatted, and how it is run.
+pub(super) fn commands(
+    dist: &Path,
+    config: &Path,
+    cluster: &str,
+    heap: &str,
+) -> Result<(Vec<String>, Vec<String>)> {
     let java = text(&install::java_home().context("no JDK of version 17 or newer")?.join("bin/java"));
     let classes = text(&dist.join("kafka/lib/*"));
     let prepare = vec![
@@ -29,13 +48,13 @@ pub(super) fn recipe(data: &Path, dist: &Path, ports: Ports) -> Result<Recipe> {
         "kafka.tools.StorageTool".to_owned(),
         "format".to_owned(),
         "-t".to_owned(),
-        cluster_id()?,
+        cluster.to_owned(),
         "-c".to_owned(),
-        text(&config),
+        text(config),
     ];
     let run = vec![
         java,
-        HEAP.to_owned(),
+        heap.to_owned(),
         "-Xms256m".to_owned(),
         "-XX:+UseG1GC".to_owned(),
         "-Djava.awt.headless=true".to_owned(),
@@ -44,17 +63,9 @@ pub(super) fn recipe(data: &Path, dist: &Path, ports: Ports) -> Result<Recipe> {
         "-cp".to_owned(),
         classes,
         "kafka.Kafka".to_owned(),
-        text(&config),
+        text(config),
     ];
-    Ok(Recipe {
-        name: "kafka",
-        files: vec![(config, properties(&folder.join("log"), ports))],
-        prepare: vec![prepare],
-        run,
-        ports: vec![ports.kafka(), ports.kafka_controller()],
-        probe: Probe::Kafka(format!("{HOST}:{}", ports.kafka())),
-        folder,
-    })
+    Ok((prepare, run))
 }
 
 /// The broker's session is shorter than the default 9 s: after a kill -9 the next start waits for its end.
@@ -87,7 +98,7 @@ fn properties(log: &Path, ports: Ports) -> String {
 
 /// A random cluster id as `kafka-storage random-uuid` makes them: 16 bytes in base64 that do not start
 /// with a dash.
-fn cluster_id() -> Result<String> {
+pub(super) fn cluster_id() -> Result<String> {
     let uuid = std::fs::read_to_string("/proc/sys/kernel/random/uuid").context("no random number")?;
     let digits: String = uuid.chars().filter(char::is_ascii_hexdigit).collect();
     let number = u128::from_str_radix(&digits, 16).context("not a UUID")?;

@@ -125,6 +125,30 @@ fn missing_numbers_are_told_exactly() {
 }
 
 #[test]
+fn a_retry_asks_no_mark_and_moves_none() {
+    let mut bench = Bench::new(&[], &[]);
+    let poison = record(Input::Readings, b"17", b"{");
+    assert_eq!(bench.one(&poison).0, wire::REJECTED);
+    let retry = |number, value| {
+        let mut retry = record(Input::Readings, number, value);
+        retry.headers.retry = true;
+        retry
+    };
+    assert_eq!(bench.one(&retry(b"17", READING)).0, wire::ENRICHED, "its number was counted before");
+    assert_eq!(bench.one(&retry(b"90", b"{")).0, wire::REJECTED);
+    assert!(bench.give(&poison).is_empty(), "without the header it is a repeat");
+    bench.one(&record(Input::Readings, b"18", READING));
+    let tally = &bench.tally;
+    assert_eq!((tally.received, tally.retried, tally.repeats, tally.missing), (5, 2, 1, 0));
+    assert_eq!((tally.enriched, tally.rejected.values().sum()), (2, 2_u64));
+    let told = [br#"{"stream":""#, STREAM, br#"","next":19}"#].concat();
+    let mut closed = retry(b"19", &told);
+    closed.headers.control = Some(wire::CLOSED);
+    assert!(bench.give(&closed).is_empty() && bench.give(&closed).is_empty());
+    assert_eq!((bench.tally.controls, bench.tally.repeats), (1, 2), "a control record is never retried");
+}
+
+#[test]
 fn a_control_record_is_counted_once_and_closes_its_stream() {
     let mut bench = Bench::new(&[], &[]);
     bench.one(&record(Input::Readings, b"18", READING));

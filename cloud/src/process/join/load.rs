@@ -117,13 +117,15 @@ pub(super) async fn load(conn: &mut Conn, configs: &[DimensionConfig]) -> Result
     })
 }
 
+/// A position by the name of its file.
+pub(super) fn place(file: &str, offset: u64) -> Result<Position, Error> {
+    let refused =
+        || Error::Refused(format!("the binlog {file:?} has no number at its end; set mode = \"poll\""));
+    Position::new(file, offset).ok_or_else(refused)
+}
+
 /// Opens the snapshot; file and place from where to read, and from where on what was read is whole.
 async fn position(conn: &mut Conn, begin: &str) -> Result<(String, Position, Position), Error> {
-    let place = |file: &str, offset| {
-        let refused =
-            || Error::Refused(format!("the binlog {file:?} has no number at its end; set mode = \"poll\""));
-        Position::new(file, offset).ok_or_else(refused)
-    };
     let (file, offset) = super::server::end(conn).await?;
     let first = place(&file, offset)?;
     if let Some((file, offset)) = {
@@ -142,7 +144,24 @@ async fn position(conn: &mut Conn, begin: &str) -> Result<(String, Position, Pos
 
 type Rows = (Table, std::sync::Arc<[Box<str>]>, Layout);
 
-async fn rows_of(conn: &mut Conn, config: &DimensionConfig, schema: &mut Schema) -> Result<Rows, Error> {
+/// Which columns of a table are read, by their places.
+pub(super) struct Chosen {
+    key: Vec<usize>,
+    pub(super) shown: Vec<usize>,
+    /// All of them, in the table's order.
+    used: Vec<usize>,
+}
+
+impl Chosen {
+    /// The statement that reads them.
+    pub(super) fn select(&self, config: &DimensionConfig, schema: &Schema) -> String {
+        let columns: Vec<String> = self.used.iter().map(|i| quote(&schema.columns[*i].name)).collect();
+        format!("SELECT {} FROM {}", columns.join(", "), config.quoted())
+    }
+}
+
+/// Chooses them; in binlog mode the schema learns what they mean.
+pub(super) fn choose(config: &DimensionConfig, schema: &mut Schema) -> Result<Chosen, Error> {
     let (key, shown) = schema.places(config)?;
     let mut used: Vec<usize> = key.iter().chain(&shown).copied().collect();
     used.sort_unstable();
@@ -150,10 +169,14 @@ async fn rows_of(conn: &mut Conn, config: &DimensionConfig, schema: &mut Schema)
     if config.mode == Mode::Binlog {
         schema.learn(config, &used)?;
     }
+    Ok(Chosen { key, shown, used })
+}
+
+async fn rows_of(conn: &mut Conn, config: &DimensionConfig, schema: &mut Schema) -> Result<Rows, Error> {
+    let chosen = choose(config, schema)?;
+    let mut result = answered(conn.query_iter(chosen.select(config, schema))).await?;
+    let Chosen { key, shown, used } = chosen;
     let names: Vec<String> = schema.columns.iter().map(|c| c.name.clone()).collect();
-    let select: Vec<String> = used.iter().map(|i| quote(&names[*i])).collect();
-    let select = format!("SELECT {} FROM {}", select.join(", "), config.quoted());
-    let mut result = answered(conn.query_iter(select)).await?;
     let mut kinds = vec![Kind::Text; names.len()];
     for (i, column) in used.iter().zip(result.columns_ref()) {
         kinds[*i] = rows::kind(column.column_type(), column.character_set() == BINARY);
@@ -181,13 +204,18 @@ pub(super) fn check_size(config: &DimensionConfig, table: &Table) -> Result<(), 
     if table.rows() <= config.rows_max && table.bytes() <= config.bytes_max {
         return Ok(());
     }
-    Err(Error::Refused(format!(
+    Err(too_large(config))
+}
+
+/// Why a table that is too large is refused.
+pub(super) fn too_large(config: &DimensionConfig) -> Error {
+    Error::Refused(format!(
         "{} has more than {} rows or {} bytes; `SELECT COUNT(*) FROM {0}` shows it; raise rows_max or bytes_max, or \
          leave columns out",
         config.quoted(),
         config.rows_max,
         config.bytes_max
-    )))
+    ))
 }
 
 fn text(row: &Row, i: usize) -> Option<&[u8]> {

@@ -74,6 +74,26 @@ impl Snapshot {
         Self { tables, versions, numbers }
     }
 
+    /// One table joined by device as it stood at a version: rows by key, each a JSON object.
+    pub(in crate::process) fn one<'r>(
+        name: &str,
+        version: u64,
+        rows: impl IntoIterator<Item = (&'r str, &'r str)>,
+    ) -> Self {
+        let mut table = Table::default();
+        for (key, row) in rows {
+            table.put(Row::new(key.as_bytes(), row.as_bytes()));
+        }
+        let dimension = Dimension {
+            name: name.into(),
+            member: format!("\"{name}\":").into_bytes().into(),
+            on: vec![Part::Device],
+            missing: Missing::Emit,
+            measures: Measures::new(name),
+        };
+        Self::new(vec![(Arc::new(dimension), Content { table, columns: Arc::default(), version })])
+    }
+
     /// Number of tables.
     pub(in crate::process) fn len(&self) -> usize {
         self.tables.len()

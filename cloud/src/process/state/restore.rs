@@ -15,6 +15,7 @@ use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 use weir_shared::clock;
 
 use super::State;
+use crate::faults;
 use crate::kafka::KafkaConfig;
 use crate::kafka::native::{Polled, poll_assigned};
 use crate::process::assignment::{Place, Rebalances, list};
@@ -184,6 +185,7 @@ impl Restore {
                 Polled::Nothing => return Ok(Vec::new()),
                 Polled::Record { topic, partition, key, value } => {
                     let found = self.waiting.iter_mut().find(|w| is_changelog(w.place, &topic, partition));
+                    let found = found.filter(|_| !faults::is_broken("bad.skip_restore"));
                     if let Some(waiting) = found {
                         let restored = waiting.state.restore(&key, value.as_deref());
                         restored.map_err(|e| format!("{topic} [{partition}]: {e}"))?;

@@ -165,6 +165,7 @@ fn headers<'m>(message: &'m BorrowedMessage<'_>) -> Headers<'m> {
             wire::NUMBER => found.number = header.value,
             wire::CONTROL => found.control = header.value,
             wire::BACKLOG => found.backlog = true,
+            wire::RETRY => found.retry = true,
             _ => {}
         }
     }

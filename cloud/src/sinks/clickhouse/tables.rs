@@ -3,9 +3,9 @@
 //! On failure: `init` may be called again; a table that is missing, lacks a column, collapses rows, or deduplicates
 //! nothing is named with what mends it, and the sink waits.
 
-use super::super::Failure;
 use super::super::batch::Topic;
 use super::super::config::ClickhouseConfig;
+use super::super::{Failure, Probe};
 use super::columns::{columns, table_name};
 use super::server::{Server, answer, quoted};
 
@@ -25,6 +25,14 @@ pub(in crate::sinks) async fn init(config: &ClickhouseConfig, dry_run: bool) -> 
         answer(server.questions().query(statement.trim_end_matches(';')).execute()).await?;
     }
     check(&server).await
+}
+
+/// Asks without changing anything.
+pub(in crate::sinks) async fn probe(config: &ClickhouseConfig) -> Result<Probe, Failure> {
+    let server = Server::new(config).map_err(|e| Failure::Store(e.to_string()))?;
+    let version = answer(server.without_database().query("SELECT version()").fetch_one::<String>()).await?;
+    let tables = check(&server).await.map_err(|e| e.to_string());
+    Ok(Probe { at: config.url.clone(), version, tables, grants: None })
 }
 
 /// Whether all tables are there, with their columns, and keep each row that is sent once.

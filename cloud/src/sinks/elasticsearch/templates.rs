@@ -8,8 +8,8 @@ use elasticsearch::http::Method;
 use elasticsearch::http::StatusCode;
 use elasticsearch::http::headers::HeaderMap;
 
-use super::super::Failure;
 use super::super::config::ElasticsearchConfig;
+use super::super::{Failure, Probe};
 use super::bulk::unreachable;
 
 /// What indices are called after the prefix, and their templates.
@@ -38,6 +38,28 @@ pub(in crate::sinks) async fn init(config: &ElasticsearchConfig, dry_run: bool) 
         }
     }
     Ok(())
+}
+
+/// Asks without changing anything.
+pub(in crate::sinks) async fn probe(config: &ElasticsearchConfig) -> Result<Probe, Failure> {
+    #[derive(serde::Deserialize)]
+    struct Root {
+        version: Version,
+    }
+    #[derive(serde::Deserialize)]
+    struct Version {
+        number: String,
+    }
+    let client = super::client(config).map_err(|e| Failure::Store(e.to_string()))?;
+    let sent =
+        client.transport().send(Method::Get, "/", HeaderMap::new(), None::<&()>, None::<&str>, None).await;
+    let response = sent.map_err(|e| unreachable(&e))?;
+    let status = response.status_code();
+    let text = response.text().await.map_err(|e| unreachable(&e))?;
+    let root: Root = serde_json::from_str(&text)
+        .map_err(|_| Failure::Store(format!("{}: {status}: not an answer of Elasticsearch", config.url)))?;
+    let tables = check(&client, &config.prefix).await.map_err(|e| e.to_string());
+    Ok(Probe { at: config.url.clone(), version: root.version.number, tables, grants: None })
 }
 
 /// Whether all templates are there.

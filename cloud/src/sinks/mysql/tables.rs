@@ -6,9 +6,9 @@
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 
-use super::super::Failure;
 use super::super::batch::Topic;
 use super::super::config::MysqlConfig;
+use super::super::{Failure, Probe};
 use super::insert::columns;
 use super::{answer, connect, session_options};
 
@@ -31,6 +31,19 @@ pub(in crate::sinks) async fn init(config: &MysqlConfig, dry_run: bool) -> Resul
     }
     check(&mut connection).await?;
     answer(connection.disconnect()).await
+}
+
+/// Asks without changing anything.
+pub(in crate::sinks) async fn probe(config: &MysqlConfig) -> Result<Probe, Failure> {
+    let options = session_options(&config.options);
+    let mut connection = connect(&options).await?;
+    let version: Option<String> = answer(connection.query_first("SELECT VERSION()")).await?;
+    let lines = answer(connection.query("SHOW GRANTS")).await?;
+    let tables = check(&mut connection).await.map_err(|e| e.to_string());
+    answer(connection.disconnect()).await?;
+    let at = format!("{}:{}", options.ip_or_hostname(), options.tcp_port());
+    let database = options.db_name().unwrap_or_default().to_owned();
+    Ok(Probe { at, version: version.unwrap_or_default(), tables, grants: Some((database, lines)) })
 }
 
 /// Whether all tables are there, with their columns, in an engine with transactions.

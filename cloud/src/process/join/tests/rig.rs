@@ -12,7 +12,7 @@ use weir_shared::config::check;
 use weir_shared::reading::Reading;
 use weir_shared::supervise::Stop;
 
-use super::super::{DimensionConfig, Dimensions, Found, Snapshot, load};
+use super::super::{DimensionConfig, Dimensions, Found, Snapshot, load, probe};
 
 /// Longest wait for what a test expects.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -110,13 +110,16 @@ impl Rig {
     /// Why a table is not loaded.
     pub(super) fn refusal(&mut self, table: &str, more: &str) -> String {
         let configs = self.configs(&[("d", table, more)]);
-        let loaded = self.runtime.block_on(async {
+        let (loaded, probe) = self.runtime.block_on(async {
             let mut conn = load::connect(&configs[0].url).await.unwrap();
             let loaded = load::load(&mut conn, &configs).await;
             conn.disconnect().await.unwrap();
-            loaded
+            (loaded, probe(&configs[0]).await.unwrap())
         });
-        loaded.expect_err("a table that must be refused").to_string()
+        let refused = loaded.expect_err("a table that must be refused").to_string();
+        let said = [probe.table.err(), probe.binlog.and_then(Result::err)];
+        assert!(said.contains(&Some(refused.clone())), "`check --connect` says {said:?}, not {refused}");
+        refused
     }
 
     fn dimensions(&self) -> &Dimensions {

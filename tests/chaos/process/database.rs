@@ -1,0 +1,119 @@
+//! The dimension table in MariaDB, and what the suite knows of its versions.
+//!
+//! Guarantees: after each change the history says from which version on which rows stand.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::Context;
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Row};
+use tokio::runtime::Runtime;
+use weir_harness::faults::fleet::device;
+use weir_harness::judge::processed::{History, Rows};
+
+/// A table version is the binlog's file, this many times, and the position in it.
+const FILE: i64 = 10_000_000_000;
+/// One device in so many has no row.
+const MISSING: u64 = 11;
+
+/// Columns that the table has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Columns {
+    /// site, line, generation
+    All,
+    /// Without line.
+    WithoutLine,
+    /// Without line, and site is called place.
+    Renamed,
+}
+
+/// Rows of generation `generation`, for so many devices.
+pub(super) fn rows(devices: u64, generation: u64, columns: Columns) -> Rows {
+    let row = |n: u64| {
+        let name = if columns == Columns::Renamed { "place" } else { "site" };
+        let line = if columns == Columns::All { format!(",\"line\":{}", n % 40) } else { String::new() };
+        (device(n), format!("{{\"{name}\":\"site {}\"{line},\"generation\":{generation}}}", n % 9))
+    };
+    Arc::new((0..devices).filter(|n| n % MISSING != 0).map(row).collect::<BTreeMap<_, _>>())
+}
+
+/// Asks and changes it.
+pub(super) struct Database {
+    runtime: Runtime,
+    url: String,
+}
+
+impl Database {
+    pub(super) fn new(url: &str) -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(Self { runtime, url: url.to_owned() })
+    }
+
+    /// Runs these statements, one after the other, on one connection.
+    pub(super) fn run(&self, statements: &[String]) -> anyhow::Result<()> {
+        self.runtime.block_on(async {
+            let mut conn = Conn::from_url(&self.url).await?;
+            for statement in statements {
+                let short: String = statement.chars().take(80).collect();
+                conn.query_drop(statement).await.with_context(|| short)?;
+            }
+            conn.disconnect().await.context("MariaDB")
+        })
+    }
+
+    /// Where the binlog stands, as a version.
+    pub(super) fn version(&self) -> anyhow::Result<i64> {
+        self.runtime.block_on(async {
+            let mut conn = Conn::from_url(&self.url).await?;
+            let row: Row = conn.query_first("SHOW MASTER STATUS").await?.context("there is no binlog")?;
+            let file: String = row.get(0).context("no file")?;
+            let position: i64 = row.get(1).context("no position")?;
+            conn.disconnect().await?;
+            let index: i64 = file.rsplit('.').next().context("no index")?.parse()?;
+            Ok(index * FILE + position)
+        })
+    }
+
+    /// Makes the table, generation 0; whatever version an output may name, these are its rows.
+    pub(super) fn fill(&self, devices: u64, history: &mut History) -> anyhow::Result<()> {
+        let values: Vec<String> = (0..devices)
+            .filter(|n| n % MISSING != 0)
+            .map(|n| format!("('{}','site {}',{},0)", device(n), n % 9, n % 40))
+            .collect();
+        self.run(&[
+            "DROP TABLE IF EXISTS weir_devices".to_owned(),
+            "CREATE TABLE weir_devices (device VARCHAR(32) PRIMARY KEY, site VARCHAR(32), line INT, \
+             generation BIGINT)"
+                .to_owned(),
+            format!("INSERT INTO weir_devices VALUES {}", values.join(",")),
+        ])?;
+        history.put(0, rows(devices, 0, Columns::All));
+        Ok(())
+    }
+
+    /// One transaction that rewrites every row, in several statements.
+    pub(super) fn rewrite(
+        &self,
+        devices: u64,
+        (generation, columns): (u64, Columns),
+        history: &mut History,
+    ) -> anyhow::Result<()> {
+        let half = device(devices / 2);
+        self.run(&[
+            "START TRANSACTION".to_owned(),
+            format!("UPDATE weir_devices SET generation = {generation} WHERE device < '{half}'"),
+            "SELECT SLEEP(0.02)".to_owned(),
+            format!("UPDATE weir_devices SET generation = {generation} WHERE device >= '{half}'"),
+            "COMMIT".to_owned(),
+        ])?;
+        history.put(self.version()?, rows(devices, generation, columns));
+        Ok(())
+    }
+
+    /// Deletes all files of the binlog but the newest.
+    pub(super) fn purge(&self) -> anyhow::Result<()> {
+        let index = self.version()? / FILE;
+        self.run(&[format!("PURGE BINARY LOGS TO 'bin.{index:06}'")])
+    }
+}

@@ -1,0 +1,106 @@
+//! Rows 11 and 12: brokers restart in turn; too few replicas are in sync.
+//!
+//! Must hold: outputs equal the reference through any failover; below the minimum nothing is acknowledged and nothing
+//! committed, and all goes on when the brokers are back.
+
+use std::time::Duration;
+
+use weir_harness::control::State;
+use weir_shared::clock::Deadline;
+
+use super::super::lab::Lab;
+use crate::lab::pass;
+use crate::report::Report;
+
+const BROKERS: [&str; 3] = ["kafka-0", "kafka-1", "kafka-2"];
+const ROUNDS: usize = 3;
+const SIGKILL: i32 = 9;
+const BACK: Duration = Duration::from_secs(60);
+/// Long enough that leaders move and sessions end.
+const DOWN: Duration = Duration::from_secs(3);
+/// Replicas leave those in sync within this time.
+const SHRINKS: Duration = Duration::from_secs(20);
+const HOLDS: Duration = Duration::from_secs(8);
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Row 11.
+pub(super) fn roll(lab: &mut Lab, report: &mut Report) -> anyhow::Result<()> {
+    rolling(lab, report, ROUNDS)
+}
+
+pub(super) fn rolling(lab: &mut Lab, report: &mut Report, rounds: usize) -> anyhow::Result<()> {
+    let cloud = lab.start("a", "")?;
+    lab.canary()?;
+    for round in 0..rounds {
+        for (broker, at) in BROKERS.into_iter().zip(0..) {
+            let in_order = (round + at) % 2 == 0;
+            if in_order {
+                lab.stack.stop_server(broker)?;
+                pass(DOWN);
+                lab.stack.start_server(broker)?;
+            } else {
+                let before = starts(lab, broker)?;
+                lab.stack.signal(broker, SIGKILL)?;
+                let deadline = Deadline::after(BACK);
+                let back = || anyhow::Ok(starts(lab, broker)? > before && is_ready(lab, broker)?);
+                while !deadline.passed() && !back()? {
+                    pass(LOOK);
+                }
+            }
+            let words = if in_order { "SIGTERM" } else { "SIGKILL" };
+            report.heal(&format!("{broker} {words}"), lab.canary()?);
+        }
+        lab.judge(report, &format!("round {}", round + 1))?;
+    }
+    lab.books(report, &cloud);
+    report.did(&format!("{rounds} rounds of 3 brokers, SIGTERM and SIGKILL in turn"));
+    Ok(())
+}
+
+fn starts(lab: &Lab, broker: &str) -> anyhow::Result<u32> {
+    let status = lab.stack.status_if_up()?;
+    Ok(status.iter().flat_map(|s| &s.units).find(|u| u.name == broker).map_or(0, |u| u.starts))
+}
+
+fn is_ready(lab: &Lab, broker: &str) -> anyhow::Result<bool> {
+    let status = lab.stack.status_if_up()?;
+    Ok(status.iter().flat_map(|s| &s.units).any(|u| u.name == broker && u.state == State::Ready))
+}
+
+/// Row 12.
+pub(super) fn below_min(lab: &mut Lab, report: &mut Report) -> anyhow::Result<()> {
+    let _cloud = lab.start("a", "")?;
+    lab.canary()?;
+    for broker in &BROKERS[1..] {
+        lab.stack.stop_server(broker)?;
+    }
+    // What was in sync at first may still be acknowledged.
+    let deadline = Deadline::after(SHRINKS);
+    let mut before = lab.fleet()?.count();
+    loop {
+        pass(LOOK * 20);
+        let now = lab.fleet()?.count();
+        if now == before || deadline.passed() {
+            break;
+        }
+        before = now;
+    }
+    let (acknowledged, committed) = (lab.fleet()?.count(), lab.judge.committed());
+    pass(HOLDS);
+    let (acknowledged_after, committed_after) = (lab.fleet()?.count(), lab.judge.committed());
+    for broker in &BROKERS[1..] {
+        lab.stack.start_server(broker)?;
+    }
+    report.check(acknowledged == acknowledged_after, || {
+        format!("{} records acknowledged by one replica", acknowledged_after - acknowledged)
+    });
+    // A coordinator that cannot be asked commits nothing either.
+    if let (Ok(before), Ok(after)) = (&committed, &committed_after) {
+        report.check(before == after, || format!("{} offsets committed by one replica", after - before));
+    }
+    report.figure("coordinator_answered", committed.is_ok() && committed_after.is_ok());
+    report.heal("two brokers back", lab.canary()?);
+    lab.judge(report, "below the minimum")?;
+    report.did("2 of 3 brokers stopped");
+    Ok(())
+}

@@ -1,0 +1,67 @@
+//! Row 14: a processor is frozen past its session, another one takes over, then the frozen one goes on.
+//!
+//! Must hold: the frozen one is fenced and writes nothing; with a twin of the same slot its log says so.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use weir_shared::clock::Deadline;
+
+use super::super::lab::Lab;
+use crate::lab::pass;
+use crate::report::Report;
+
+/// Session and transaction end after 6 s; 60 s would show no more.
+const FROZEN: Duration = Duration::from_secs(15);
+const FENCED: Duration = Duration::from_secs(20);
+const LOOK: Duration = Duration::from_millis(50);
+const AFTER: Duration = Duration::from_secs(3);
+
+/// Row 14.
+pub(super) fn row(lab: &mut Lab, report: &mut Report) -> anyhow::Result<()> {
+    report.did(&format!("frozen for {} s; a twin, and another slot", FROZEN.as_secs()));
+    twin(lab, report)?;
+    other(lab, report)
+}
+
+/// The same slot, twice.
+pub(super) fn twin(lab: &mut Lab, report: &mut Report) -> anyhow::Result<()> {
+    let old = lab.start("a", "")?;
+    lab.canary()?;
+    pass(LOOK * 7);
+    old.signal(Signal::STOP);
+    pass(FROZEN);
+    // Same slot, folder and port of its own.
+    let mut spec = lab.spec("a")?;
+    let twin = lab.spec("a-twin")?;
+    (spec.folder, spec.admin_port) = (twin.folder, twin.admin_port);
+    let new = lab.start_as(&spec, "")?;
+    report.heal("a twin took over", lab.canary()?);
+    old.signal(Signal::CONT);
+    let deadline = Deadline::after(FENCED);
+    while !old.says("ALARM: another process works as slot") && !deadline.passed() {
+        pass(LOOK);
+    }
+    report.check(old.says("ALARM: another process works as slot"), || {
+        format!("the old one did not say that it was fenced within {FENCED:?}; {}", old.last_words())
+    });
+    pass(AFTER);
+    report.heal("the old one went on", lab.canary()?);
+    lab.judge(report, "twin")?;
+    report.check(!new.says("ALARM"), || format!("the new one was disturbed: {}", new.last_words()));
+    Ok(())
+}
+
+/// Another slot takes its partitions over.
+pub(super) fn other(lab: &mut Lab, report: &mut Report) -> anyhow::Result<()> {
+    let (old, _new) = (lab.start("a", "")?, lab.start("b", "")?);
+    lab.canary()?;
+    pass(AFTER);
+    old.signal(Signal::STOP);
+    report.heal("another slot takes over", lab.canary()?);
+    pass(FROZEN);
+    old.signal(Signal::CONT);
+    pass(AFTER);
+    report.heal("the old one went on", lab.canary()?);
+    lab.judge(report, "other slot")
+}

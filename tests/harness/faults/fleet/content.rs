@@ -1,0 +1,112 @@
+//! What the records of the fleet say. Pure: an id gives the same bytes again.
+
+use weir_shared::record::StreamId;
+
+/// Event time of the record with id 0; each later one is 1 ms later.
+const FIRST_MS: u64 = 1_790_000_000_000;
+
+/// What readings look like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shape {
+    /// As always.
+    #[default]
+    Plain,
+    /// With members that nobody knew before, nested too.
+    NewMembers,
+    /// A value that was a number is a text.
+    OtherType,
+    /// A value that no reading may have.
+    Broken,
+}
+
+/// Name of a device.
+#[must_use]
+pub fn device(number: u64) -> String {
+    format!("d-{number:05}")
+}
+
+pub(super) fn reading(id: u64, device: &str, shape: Shape) -> String {
+    let (time, degrees) = (FIRST_MS + id, id % 1000);
+    let (value, more) = match shape {
+        Shape::Plain => (format!("{}.{}", degrees / 10, degrees % 10), ""),
+        Shape::NewMembers => {
+            (format!("{degrees}"), ",\"firmware\":\"7.1\",\"diagnostics\":{\"a\":[1,{\"b\":null}],\"ä\":2e3}")
+        }
+        Shape::OtherType => (format!("\"{degrees} C\""), ""),
+        Shape::Broken => ("{\"celsius\":20}".to_owned(), ""),
+    };
+    format!(
+        "{{\"device\":\"{device}\",\"time\":{time},\"values\":{{\"t\":{value},\"on\":{},\"mode\":\"auto\"}},\
+         \"tags\":{{\"line\":\"{}\",\"id\":\"{id}\"}},\"received\":{time},\"clock\":\"trusted\"{more}}}",
+        id.is_multiple_of(2),
+        id % 7,
+    )
+}
+
+pub(super) fn poison(id: u64) -> String {
+    match id % 4 {
+        0 => format!("{{\"device\":\"d\",\"time\":{id}"),
+        1 => format!("[{id}]"),
+        2 => format!("{{\"time\":{id},\"values\":{{}}}}"),
+        _ => format!("not JSON {id}"),
+    }
+}
+
+pub(super) fn rejection(id: u64) -> String {
+    format!(
+        "{{\"stage\":\"edge.decode\",\"reason\":\"not_json\",\"detail\":\"line 1\",\"source\":\"mqtt\",\
+         \"topic\":\"sensors/{}\",\"received\":{},\"bytes\":3,\"raw\":\"AAAA\",\"id\":\"{id}\"}}",
+        id % 9,
+        FIRST_MS + id
+    )
+}
+
+pub(super) fn window(id: u64, device: &str) -> String {
+    let start = FIRST_MS + id / 10_000 * 10_000;
+    format!(
+        "{{\"rule\":\"avg-10s\",\"key\":{{\"device\":\"{device}\"}},\"start\":{start},\"end\":{},\"revision\":0,\
+         \"count\":{},\"values\":{{\"t\":{{\"mean\":{}.5}}}},\"id\":\"{id}\"}}",
+        start + 10_000,
+        id % 50 + 1,
+        id % 90
+    )
+}
+
+pub(super) fn gap(
+    id: u64,
+    edge: &str,
+    stream: StreamId,
+    topic: &str,
+    partition: i32,
+    range: (u64, u64),
+) -> String {
+    let time = FIRST_MS + id;
+    format!(
+        "{{\"edge\":\"{edge}\",\"reason\":\"dropped\",\"stream\":\"{stream}\",\"topic\":\"{topic}\",\
+         \"partition\":{partition},\"from\":{},\"to\":{},\"count\":{},\"time_from\":{time},\"time_to\":{time},\
+         \"noticed\":{time},\"id\":\"{id}\"}}",
+        range.0,
+        range.1,
+        range.1 - range.0 + 1
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::run::number_in;
+
+    #[test]
+    fn records_are_json_and_carry_their_id() {
+        for shape in [Shape::Plain, Shape::NewMembers, Shape::OtherType, Shape::Broken] {
+            let text = reading(4711, "d-1", shape);
+            let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!((json["device"].as_str(), number_in(text.as_bytes())), (Some("d-1"), Some(4711)));
+        }
+        let gap = gap(5, "gw", StreamId([1; 16]), "weir.readings", 2, (7, 9));
+        for text in [rejection(5), window(5, "d"), gap] {
+            let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!((json["id"].as_str(), number_in(text.as_bytes())), (Some("5"), Some(5)));
+        }
+    }
+}
