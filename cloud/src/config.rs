@@ -102,12 +102,13 @@ mod tests {
     #[test]
     fn all_problems_come_at_once() {
         let text = "slot = 'a b'\n[kafka]\noptions = ['acks=1', 'nonsense.option=1', 'x']\n\
-            [process]\ncycle_ms = 0\n\
+            [process]\ncycle_ms = 0\nhold_bytes_max = 5\n\
             [[dimension]]\nname = 'd'\nurl = 'mysql://h/d'\ntable = 't'\nkey = 'k'\n\
             [[dimension]]\nname = 'd'\nurl = 'ftp://h'\ntable = ''\nkey = 'k'\n\
             [[dimension]]\nname = 'e'\nurl = 'mysql://h'\ntable = 't'\nkey = ['a', 'b']\non = ['device']\n\
             mode = 'push'\npoll_ms = 5\nmissing = 'drop'\ncolum = []\n\
-            [[dimension]]\nname = 'f'\nurl = 'mysql://h/d'\ntable = 'a.b.c'\nkey = []\non = ['tag.x']\n";
+            [[dimension]]\nname = 'f'\nurl = 'mysql://h/d'\ntable = 'a.b.c'\nkey = []\non = ['tag.x']\n\
+            missing = 'correct'\n";
         let shown = parse("c.toml", text).unwrap_err().to_string();
         for part in [
             "c.toml:1:8: slot: must be at most",
@@ -118,12 +119,15 @@ mod tests {
             "dimension[1].name: \"d\" is there twice",
             "dimension[1].url: must be",
             "dimension[1].table: must be set",
-            "c.toml:19:9: dimension[2].table: must be database.table",
-            "c.toml:21:6: dimension[2].on: must have one part of the reading for each column of key",
+            "c.toml:20:9: dimension[2].table: must be database.table",
+            "c.toml:22:6: dimension[2].on: must have one part of the reading for each column of key",
             "dimension[2].mode: must be one of binlog, poll",
             "dimension[2].poll_ms: must be an integer from 100 to 86400000",
             "dimension[2].missing: must be one of emit, hold, correct",
-            "c.toml:25:1: dimension[2].colum: unknown key; did you mean \"columns\"?",
+            "c.toml:26:1: dimension[2].colum: unknown key; did you mean \"columns\"?",
+            "c.toml:33:11: dimension[3].missing: \"correct\" would send a reading once more",
+            "use \"hold\" (it waits for its row) or \"emit\"",
+            "process.hold_bytes_max: must be an integer from 1048576",
             "dimension[3].table: must be database.table",
             "dimension[3].key: must name 1 to 8 columns",
             "dimension[3].on: \"tag.x\" must be device, tags.<name> or values.<name>",

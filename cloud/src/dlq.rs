@@ -1,7 +1,7 @@
 //! `weir-cloud dlq`: the dead letters of `weir.rejected`: listed, shown, and sent through again.
 //!
 //! Comes in: the command line and the configuration. Goes out: text or JSON on standard output; for a retry, records in Kafka.
-//! The parts: [`select`] says which are meant, [`log`] reads them, [`letter`] understands one; [`list`] and [`show`] are
+//! The parts: [`select`] says which are meant, [`log`] reads them, [`letter`] understands one; [`list`] and [`mod@show`] are
 //! for people; [`retry`] sends again, and [`marks`] keeps what was sent.
 //! Guarantees: a dead letter goes through again at most once, under the identity that it has, whatever is killed when.
 //! On failure: an error that says what was done; the same command may be given again.

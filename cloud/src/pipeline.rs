@@ -11,6 +11,7 @@ use weir_shared::supervise::{Error, Supervisor};
 
 use crate::config::Config;
 use crate::connect;
+use crate::init;
 use crate::process::{self, Dimensions, Versions};
 use crate::rules::store::Rules;
 use crate::sinks::{self, SinkName};
@@ -53,7 +54,9 @@ pub(crate) fn run(config: Config, roles: &Roles) -> Result<(), Error> {
     let handle = weir_shared::metrics::install()?;
     let (live, ready) = (Health::default(), Health::default());
     let admin = Admin { metrics: handle, live: live.clone(), ready: ready.clone() };
-    let Config { slot, admin: address, kafka, process, rules, sinks } = config;
+    let more_topics = init::more_topics(&config);
+    let Config { slot, admin: address, kafka, mut process, rules, sinks } = config;
+    process.more_topics = more_topics;
     let mut supervisor = Supervisor::new();
     supervisor.spawn("admin", move |stop| serve(address, admin, &stop))?;
     if roles.process {

@@ -40,6 +40,7 @@ use engine::World;
 use join::DimensionConfig;
 pub(crate) use join::{Dimensions, columns};
 use measures::Measures;
+use state::held::Limits;
 pub(crate) use worker::Name;
 use worker::Worker;
 
@@ -119,8 +120,12 @@ pub(crate) struct ProcessConfig {
     pub(crate) workers: usize,
     /// What is done about records that are gone from the log.
     lost: Lost,
+    /// How readings wait for their rows.
+    hold: Limits,
     /// Whether alerts also go to a topic for each severity.
     pub(crate) alerts_by_severity: bool,
+    /// Topics that results may go to beside Weir's own; known when all of the configuration is.
+    pub(crate) more_topics: Vec<String>,
     /// Consumer group.
     pub(crate) group: String,
     /// Dimension tables.
@@ -131,18 +136,24 @@ impl ProcessConfig {
     /// Reads `[process]` and `[[dimension]]` of the root section.
     pub(crate) fn read(root: &Section<'_>) -> Self {
         let process = root.section("process");
-        let records = process.integer("cycle_records_max", 1..=1_000_000);
+        let size = |key: &str, range| usize::try_from(process.integer(key, range)).unwrap_or(usize::MAX);
         Self {
             cycle: process.millis("cycle_ms", 1..=1_000),
-            cycle_records_max: usize::try_from(records).unwrap_or(usize::MAX),
+            cycle_records_max: size("cycle_records_max", 1..=1_000_000),
             workers: workers(process.integer("workers", 0..=256)),
             lost: process.parsed("lost_records", "\"report\" or \"stop\"", |text| match text {
                 "report" => Some(Lost::Report),
                 "stop" => Some(Lost::Stop),
                 _ => None,
             }),
+            hold: Limits {
+                ms: process.integer("hold_ms", 1..=86_400_000),
+                records_max: size("hold_records_max", 1..=1_000_000),
+                bytes_max: size("hold_bytes_max", 1 << 20..=1 << 30),
+            },
             group: process.required("group", "the consumer group"),
             alerts_by_severity: process.boolean("alerts_by_severity"),
+            more_topics: Vec::new(),
             dimensions: DimensionConfig::read_all(root),
         }
     }

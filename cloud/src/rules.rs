@@ -217,12 +217,16 @@ impl RuleSet {
             // One pass over the rules for each link of the chain; each pass adds a field or is the last.
             loop {
                 let derived = rest.iter().filter_map(|rule| match &rule.action {
-                    Action::Derive(set) => Some(set),
+                    Action::Derive(set) => Some((rule.when.as_ref(), set)),
                     _ => None,
                 });
+                // That a value is there tells what its condition looked at.
                 let new: Vec<Field> = derived
-                    .flatten()
-                    .filter(|(_, _, program)| mask.hides(program))
+                    .flat_map(|(when, set)| set.iter().map(move |derived| (when, derived)))
+                    .filter(|(when, (_, _, program))| {
+                        mask.hides(program) || when.is_some_and(|when| mask.hides(when))
+                    })
+                    .map(|(_, derived)| derived)
                     .map(|(name, ..)| Field::Value(name.to_string()))
                     .filter(|field| !mask.fields.contains(field))
                     .collect();

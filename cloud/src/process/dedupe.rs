@@ -14,6 +14,9 @@ pub(super) const CLOSED_MS: i64 = 30 * 86_400_000;
 /// The mark of a stream that just stopped (its edge died) is kept so long.
 pub(super) const SILENT_MS: i64 = 365 * 86_400_000;
 
+/// Most marks that are let go in one cycle: each is a record of its transaction.
+const EXPIRED_MAX: usize = 5_000;
+
 /// What a record is to its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -56,20 +59,22 @@ impl Marks {
         Verdict::Accept { expected, reopened }
     }
 
-    /// Its edge says that the stream ended before number `next`.
-    pub(super) fn close(&mut self, stream: StreamId, next: u64, at: i64) {
+    /// Its edge says that the stream ended before number `next`; gives the number that was expected, if others never came.
+    pub(super) fn close(&mut self, stream: StreamId, next: u64, at: i64) -> Option<u64> {
         // A stream that is not known here sent nothing here, or was forgotten: a mark would only grow the state.
-        if let Some(mark) = self.0.get(&stream) {
-            let next = next.max(mark.next);
-            self.0.set(stream, Some(Mark { next, at, closed: true }));
-        }
+        let mark = self.0.get(&stream).copied()?;
+        let last = next.max(mark.next);
+        self.0.set(stream, Some(Mark { next: last, at, closed: true }));
+        (last > mark.next).then_some(mark.next)
     }
 
     /// Lets go of the marks that are old at the time `now`; gives their number.
     pub(super) fn expire(&mut self, now: i64) -> usize {
         let old = |mark: &Mark| now.saturating_sub(mark.at) > if mark.closed { CLOSED_MS } else { SILENT_MS };
+        // As they are in this cycle: one that was just heard again stays.
+        let is_old = |stream: &StreamId| self.0.get(stream).is_some_and(old);
         let streams: Vec<_> =
-            self.0.iter().filter(|(_, mark)| old(mark)).map(|(stream, _)| *stream).collect();
+            self.0.iter().map(|(stream, _)| *stream).filter(is_old).take(EXPIRED_MAX).collect();
         for stream in &streams {
             self.0.set(*stream, None);
         }
@@ -150,6 +155,9 @@ mod tests {
         marks.accept(S, 1, 0);
         marks.commit();
         assert_eq!(marks.expire(SILENT_MS), 0);
+        marks.accept(S, 2, SILENT_MS + 1);
+        assert_eq!(marks.expire(SILENT_MS + 1), 0, "it was heard again in this cycle");
+        marks.abort();
         assert_eq!(marks.expire(SILENT_MS + 1), 1);
     }
 
@@ -194,7 +202,7 @@ mod tests {
                             Verdict::Repeat => prop_assert!(highest.is_some_and(|h| n <= h)),
                         }
                     }
-                    Step::Close(s) => marks.close(StreamId([s; 16]), 0, 0),
+                    Step::Close(s) => assert_eq!(marks.close(StreamId([s; 16]), 0, 0), None),
                     Step::Commit => {
                         log.extend(marks.staged());
                         marks.commit();

@@ -2,13 +2,16 @@
 //!
 //! Comes in: a record with its headers, the state of its partition, the tables and rules of this cycle. Goes out: records
 //! for the output topics, through [`Emit`].
-//! Guarantees: each record is exactly one of enriched, filtered, rejected, repeat or control in its [`Tally`]. What a mask
-//! hides leaves in no form. Pure: no Kafka, no clock; the same records with the same tables and rules give the same bytes.
+//! Guarantees: each record is exactly one of enriched, filtered, rejected, repeat or control in its [`Tally`], or is held
+//! and becomes one of them later ([`held`]). What a mask hides leaves in no form. Pure: no Kafka, no clock; the same records
+//! with the same tables, rules and times give the same bytes.
 //! On failure: of the receiver only; the cycle is then taken back.
 
 mod aggregates;
+mod held;
 mod readings;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -21,10 +24,12 @@ use super::join::{Found, Snapshot};
 use super::measures::Tally;
 use super::outputs::{self, Letter, Loss, Origin, Raw, VALUE_BYTES_MAX};
 use super::state::State;
+use super::state::held::Limits;
 use super::transaction::Failure;
 use super::{Input, dedupe};
 use crate::rules::store::Loaded;
 use crate::rules::{Counts, Evaluator, Kind, Malformed, Verdict};
+pub(super) use held::Due;
 
 /// Reason under which dead letters that the edges made are counted here.
 const FROM_EDGE: &str = "from_edge";
@@ -91,6 +96,7 @@ pub(super) struct Engine {
     /// Every mask, for what has no reading to ask their conditions of.
     all_masks: Verdict,
     alerts_by_severity: bool,
+    hold: Limits,
     value: Vec<u8>,
     body: Vec<u8>,
     dims: Vec<u8>,
@@ -101,12 +107,13 @@ pub(super) struct Engine {
 
 impl Engine {
     /// Without rules yet.
-    pub(super) fn new(alerts_by_severity: bool) -> Self {
+    pub(super) fn new(alerts_by_severity: bool, hold: Limits) -> Self {
         Self {
             evaluator: Evaluator::new(Arc::default()),
             verdict: Verdict::default(),
             all_masks: Verdict::default(),
             alerts_by_severity,
+            hold,
             value: Vec::new(),
             body: Vec::new(),
             dims: Vec::new(),
@@ -115,8 +122,8 @@ impl Engine {
         }
     }
 
-    /// Begins a cycle with these tables and rules.
-    pub(super) fn begin<'w>(&'w mut self, world: &'w World) -> Cycle<'w> {
+    /// Begins a cycle with these tables and rules, at this time by the wall clock.
+    pub(super) fn begin<'w>(&'w mut self, world: &'w World, now_ms: i64) -> Cycle<'w> {
         let set = &world.rules.set;
         if !Arc::ptr_eq(set, self.evaluator.set()) {
             self.evaluator = Evaluator::new(Arc::clone(set));
@@ -124,7 +131,7 @@ impl Engine {
             let masks = set.rules().iter().filter(|rule| rule.kind == Kind::Mask);
             self.all_masks.masks = masks.map(|rule| rule.index).collect();
         }
-        Cycle { engine: self, world, found: Found::default() }
+        Cycle { engine: self, world, now_ms, found: Found::default() }
     }
 
     /// How the rules fared since the last time, by index.
@@ -137,6 +144,7 @@ impl Engine {
 pub(super) struct Cycle<'w> {
     engine: &'w mut Engine,
     world: &'w World,
+    now_ms: i64,
     found: Found<'w>,
 }
 
@@ -179,15 +187,18 @@ impl Cycle<'_> {
                 dedupe::Verdict::Accept { expected, reopened } => {
                     tally.reopened += u64::from(reopened);
                     if whose.0.number > expected {
-                        tally.missing += whose.0.number - expected;
-                        self.lost(record, whose, expected, emit)?;
+                        tally.missing = tally.missing.saturating_add(whose.0.number - expected);
+                        self.lost(record, whose.1, whose.0.stream, expected..whose.0.number, emit)?;
                     }
                 }
             }
         }
         if let Some(control) = record.headers.control {
-            if let Some((stream, next)) = closed(control, record.value.unwrap_or_default()) {
-                state.marks.close(stream, next, record.timestamp_ms);
+            if let Some((stream, next)) = closed(control, record.value.unwrap_or_default())
+                && let Some(expected) = state.marks.close(stream, next, record.timestamp_ms)
+            {
+                tally.missing = tally.missing.saturating_add(next - expected);
+                self.lost(record, whose.1, stream, expected..next, emit)?;
             }
             tally.controls += 1;
             return Ok(());
@@ -236,17 +247,20 @@ impl Cycle<'_> {
         emit: &mut impl Emit,
     ) -> Result<(), Refused> {
         strict::object(body, &["weir"])?;
+        let masked = !self.engine.all_masks.masks.is_empty();
         let withheld;
-        let body = if self.engine.all_masks.masks.is_empty() {
+        let body = if !masked {
             body
         } else {
-            withheld = outputs::without_raw(body)?;
+            withheld = outputs::withheld(body)?;
             &withheld
         };
         outputs::forwarded(&mut self.engine.value, &origin(record, Some(whose)), body);
         fits(&self.engine.value)?;
         let value = &self.engine.value;
-        Ok(emit.emit(Outgoing { topic: wire::REJECTED, key: short(record.key), value })?)
+        // At the edge the key is the topic of the source, or the device.
+        let key = if masked { None } else { short(record.key) };
+        Ok(emit.emit(Outgoing { topic: wire::REJECTED, key, value })?)
     }
 
     fn reject(
@@ -273,16 +287,17 @@ impl Cycle<'_> {
     fn lost(
         &mut self,
         record: &Incoming<'_>,
-        (identity, edge): Whose<'_>,
-        expected: u64,
+        edge: &str,
+        stream: StreamId,
+        missing: Range<u64>,
         emit: &mut impl Emit,
     ) -> Result<(), Failure> {
         let loss = Loss {
             reason: "observed",
             edge,
-            stream: Some(identity.stream),
-            from: expected,
-            to: identity.number - 1,
+            stream: Some(stream),
+            from: missing.start,
+            to: missing.end - 1,
             noticed: record.timestamp_ms,
         };
         outputs::found_loss(&mut self.engine.value, &origin(record, None), &loss);
@@ -303,9 +318,15 @@ impl From<Refusal> for Refused {
     }
 }
 
+impl From<Malformed> for Refusal {
+    fn from(error: Malformed) -> Self {
+        Self::new("malformed", error.to_string())
+    }
+}
+
 impl From<Malformed> for Refused {
     fn from(error: Malformed) -> Self {
-        Self::Record(Refusal::new("malformed", error.to_string()))
+        Self::Record(error.into())
     }
 }
 
@@ -326,7 +347,7 @@ fn closed(control: &[u8], value: &[u8]) -> Option<(StreamId, u64)> {
         return None;
     }
     let closed: Closed<'_> = serde_json::from_slice(value).ok()?;
-    Some((StreamId::from_hex(closed.stream.as_bytes())?, closed.next))
+    Some((StreamId::from_hex(closed.stream.as_bytes())?, closed.next)).filter(|_| closed.next <= NUMBER_MAX)
 }
 
 fn fits(value: &[u8]) -> Result<(), Refusal> {

@@ -41,7 +41,7 @@ use board::Board;
 use follow::Follower;
 pub(in crate::process) use snapshot::{Found, Snapshot};
 
-pub(crate) use config::DimensionConfig;
+pub(crate) use config::{DimensionConfig, Missing};
 pub(crate) use probe::{Probe, probe};
 
 /// How often ages are shown.

@@ -1,5 +1,6 @@
-//! What the processor shows. The books balance: received = enriched + filtered + rejected + repeats +
-//! controls, counted after the commit.
+//! What the processor shows. The books balance: received = enriched + filtered + rejected + repeats + controls + held −
+//! released, counted after the commit. Held − released is what waits now, less what waited when the counting began: one
+//! process may hold a reading and another let it go.
 //!
 //! Comes in: what a cycle did. Goes out: metrics `weir_cloud_process_…`. Guarantees: no label per device.
 
@@ -12,6 +13,7 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 pub(super) use rules::RuleMeasures;
 
+use super::state::held::Why;
 use super::worker::lost::Gap;
 use super::{INPUTS, Input};
 
@@ -32,6 +34,10 @@ pub(super) struct Tally {
     pub(super) retried: u64,
     /// Readings that a filter dropped, or that a route sent nowhere.
     pub(super) filtered: u64,
+    /// Readings that began to wait for a row.
+    pub(super) held: u64,
+    /// Readings that wait no longer, as in [`Why::ALL`]; what became of them is counted as of those that just came.
+    pub(super) released: [u64; Why::ALL.len()],
     /// Alerts sent.
     pub(super) alerts: u64,
     /// Dead letters of rules; the records themselves are counted elsewhere.
@@ -51,11 +57,14 @@ pub(super) struct Measures {
     rebuilt: Counter,
     cycle: Histogram,
     restore: Histogram,
+    held: Counter,
+    released: [Counter; Why::ALL.len()],
     alerts: Counter,
     rule_failures: Counter,
     partitions: Gauge,
     marks: Gauge,
     rule_states: Gauge,
+    held_records: Gauge,
 }
 
 struct Topic {
@@ -98,11 +107,14 @@ impl Measures {
             rebuilt: counter!("weir_cloud_process_rebuilt_total"),
             cycle: histogram!("weir_cloud_process_cycle_seconds"),
             restore: histogram!("weir_cloud_process_restore_seconds"),
+            held: counter!("weir_cloud_process_held_total"),
+            released: Why::ALL.map(|why| counter!("weir_cloud_process_released_total", "why" => why.name())),
             alerts: counter!("weir_cloud_process_alerts_total"),
             rule_failures: counter!("weir_cloud_process_rule_failures_total"),
             partitions: gauge!("weir_cloud_process_partitions", "worker" => worker()),
             marks: gauge!("weir_cloud_process_marks", "worker" => worker()),
             rule_states: gauge!("weir_cloud_process_rule_states", "worker" => worker()),
+            held_records: gauge!("weir_cloud_process_held_records", "worker" => worker()),
         }
     }
 
@@ -119,6 +131,10 @@ impl Measures {
             topic.missing.increment(tally.missing);
             topic.reopened.increment(tally.reopened);
             topic.filtered.increment(tally.filtered);
+            self.held.increment(tally.held);
+            for (counter, n) in self.released.iter().zip(tally.released) {
+                counter.increment(n);
+            }
             self.alerts.increment(tally.alerts);
             self.rule_failures.increment(tally.rule_failures);
             for (reason, n) in &tally.rejected {
@@ -162,10 +178,24 @@ impl Measures {
         self.topics[input.index()].lag.set(records as f64);
     }
 
-    /// Partitions that are worked on, and the marks and states of rules in memory.
-    pub(super) fn holding(&self, partitions: usize, marks: usize, rule_states: usize) {
-        self.partitions.set(partitions as f64);
-        self.marks.set(marks as f64);
-        self.rule_states.set(rule_states as f64);
+    /// What is in memory.
+    pub(super) fn holding(&self, sizes: &Sizes) {
+        self.partitions.set(sizes.partitions as f64);
+        self.marks.set(sizes.marks as f64);
+        self.rule_states.set(sizes.rule_states as f64);
+        self.held_records.set(sizes.held as f64);
     }
+}
+
+/// What a worker has in memory.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sizes {
+    /// Partitions that are worked on.
+    pub(super) partitions: usize,
+    /// Marks of their streams.
+    pub(super) marks: usize,
+    /// States of their rules.
+    pub(super) rule_states: usize,
+    /// Readings that wait for a row.
+    pub(super) held: usize,
 }

@@ -171,14 +171,19 @@ pub(super) fn rejection(out: &mut Vec<u8>, origin: &Origin<'_>, letter: &Letter<
     forwarded(out, origin, body.to_string().as_bytes());
 }
 
-/// A dead letter of an edge without the bytes of its message, which no mask can be laid on.
-pub(super) fn without_raw(body: &[u8]) -> Result<Vec<u8>, Refusal> {
+/// What of an edge's dead letter may leave while there are masks: its bytes, its topic and what is said of them may show
+/// what no mask can be laid on.
+pub(super) fn withheld(body: &[u8]) -> Result<Vec<u8>, Refusal> {
+    const SHOWN: [&str; 6] = ["stage", "reason", "source", "received", "bytes", "index"];
     let mut whole: serde_json::Map<String, serde_json::Value> =
-        serde_json::from_slice(body).map_err(|e| Refusal::new("not_json", e.to_string()))?;
-    if let Some(raw) = whole.get_mut("raw") {
-        *raw = String::new().into();
-    }
-    serde_json::to_vec(&whole).map_err(|e| Refusal::new("not_json", e.to_string()))
+        serde_json::from_slice(body).map_err(|e| unreadable("not_json", &e))?;
+    whole.retain(|name, _| SHOWN.contains(&name.as_str()));
+    serde_json::to_vec(&whole).map_err(|e| unreadable("not_json", &e))
+}
+
+/// Why a text is not what it should be, without a word of it.
+pub(super) fn unreadable(reason: &'static str, error: &serde_json::Error) -> Refusal {
+    Refusal::new(reason, format!("wrong at line {} column {}", error.line(), error.column()))
 }
 
 /// Ends a JSON object that has members already with the members of another.

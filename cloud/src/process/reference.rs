@@ -13,6 +13,7 @@ use super::engine::{Emit, Engine, Headers, Incoming, Outgoing, World};
 use super::join::Snapshot;
 use super::measures::Tally;
 use super::state::State;
+use super::state::held::Limits;
 use super::transaction::Failure;
 use crate::rules::store::Loaded;
 
@@ -98,8 +99,14 @@ impl Reference {
                 retry: record.retry,
             },
         };
-        let mut engine = Engine::new(false);
-        let done = engine.begin(&tables.0).process(&incoming, state, &mut Tally::default(), &mut outputs);
+        // The tables of the reference have a row or none: nothing waits.
+        let mut engine = Engine::new(false, Limits { ms: 0, records_max: 0, bytes_max: 0 });
+        let done = engine.begin(&tables.0, record.timestamp_ms).process(
+            &incoming,
+            state,
+            &mut Tally::default(),
+            &mut outputs,
+        );
         done.expect("taking results into memory does not fail");
         state.commit();
         outputs.0

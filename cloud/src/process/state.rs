@@ -5,17 +5,23 @@
 //!   time of its last record, and whether it was closed (left out when not);
 //! - `seen`: `{"rules":n,"versions":{"devices":n}}`: the newest rule set and dimension versions that were applied here;
 //! - `topic`: `{"id":"…"}`: Kafka's id of the input topic;
-//! - `rule/["<rule>",<version>,"<key>"]`: the state of a threshold (`crate::rules`).
+//! - `rule/["<rule>",<version>,"<key>"]`: the state of a threshold (`crate::rules`);
+//! - `held/["<device>",<offset>]`: a reading that waits for a row of a dimension:
+//!   `{"at":ms,"timestamp":ms,"stream":"<32 hex digits>","number":n,"edge":"…","backlog":true,"body":"…"}`: since when, by
+//!   the wall clock; Kafka's time of it; its identity and edge; whether it was a backlog (left out when not); its JSON as
+//!   a JSON text, unmasked. A tombstone when it waits no longer.
 //!
 //! A key of another kind is left to versions that know it.
 //! Guarantees: [`entry`] reads what [`State::staged`] writes; an entry that cannot be read is an error and never
 //! skipped, since a lost mark would let repeats through. Changes wait for the commit of their cycle. Pure; reading it
 //! back is in [`restore`].
 
+pub(super) mod held;
 pub(super) mod restore;
 pub(super) mod rules;
 pub(super) mod staged;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -23,12 +29,14 @@ use weir_shared::record::StreamId;
 
 use super::dedupe::{Mark, Marks};
 use crate::rules::ThresholdState;
+use held::{Held, HeldReading};
 use rules::RuleStates;
 
 const MARK: &[u8] = b"mark/";
 const SEEN: &[u8] = b"seen";
 const TOPIC: &[u8] = b"topic";
 const RULE: &[u8] = b"rule/";
+const HELD: &[u8] = b"held/";
 /// How often old marks are looked for, in the time of the records.
 const EXPIRE_EVERY_MS: i64 = 3_600_000;
 
@@ -78,6 +86,8 @@ pub(super) struct State {
     pub(super) marks: Marks,
     /// Of thresholds.
     pub(super) rules: RuleStates,
+    /// Readings that wait for a row.
+    pub(super) held: Held,
     seen: Seen,
     seen_staged: Option<Seen>,
     topic: String,
@@ -146,13 +156,17 @@ impl State {
             .rules
             .staged()
             .map(|(id, version, key, state)| ([RULE, &json(&(id, version, key))].concat(), state.map(json)));
-        marks.chain(seen).chain(topic).chain(rules)
+        let held = self.held.staged().map(|(device, offset, reading)| {
+            ([HELD, &json(&(device, offset))].concat(), reading.map(held_value))
+        });
+        marks.chain(seen).chain(topic).chain(rules).chain(held)
     }
 
     /// The transaction that carries the staged entries has been committed.
     pub(super) fn commit(&mut self) {
         self.marks.commit();
         self.rules.commit();
+        self.held.commit();
         if let Some(seen) = self.seen_staged.take() {
             self.seen = seen;
         }
@@ -165,6 +179,7 @@ impl State {
     pub(super) fn abort(&mut self) {
         self.marks.abort();
         self.rules.abort();
+        self.held.abort();
         self.seen_staged = None;
     }
 
@@ -178,6 +193,7 @@ impl State {
             Entry::Seen(seen) => self.seen = seen,
             Entry::Topic(id) => self.topic = id,
             Entry::Rule((id, version, key), state) => self.rules.restore(&id, version, &key, state),
+            Entry::Held((device, offset), reading) => self.held.restore(&device, offset, reading),
             Entry::Unknown => {}
         }
         Ok(())
@@ -214,6 +230,8 @@ enum Entry {
     Topic(String),
     /// The state of a threshold: rule, version, key.
     Rule((String, u32, String), Option<ThresholdState>),
+    /// A reading that waits: device, offset.
+    Held((String, i64), Option<HeldReading>),
     /// Written by a version that keeps more.
     Unknown,
 }
@@ -226,16 +244,63 @@ fn mark_value(mark: Mark) -> Vec<u8> {
     json(&MarkJson { next: mark.next, at: mark.at, closed: mark.closed })
 }
 
+#[derive(Serialize, Deserialize)]
+struct HeldJson<'a> {
+    at: i64,
+    timestamp: i64,
+    #[serde(borrow)]
+    stream: Cow<'a, str>,
+    number: u64,
+    #[serde(borrow)]
+    edge: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    backlog: bool,
+    #[serde(borrow)]
+    body: Cow<'a, str>,
+}
+
+fn held_value(reading: &HeldReading) -> Vec<u8> {
+    json(&HeldJson {
+        at: reading.at,
+        timestamp: reading.timestamp_ms,
+        stream: reading.stream.to_string().into(),
+        number: reading.number,
+        edge: (&*reading.edge).into(),
+        backlog: reading.backlog,
+        body: (&*reading.body).into(),
+    })
+}
+
+fn held((device, offset): (String, i64), value: Option<&[u8]>) -> Result<Entry, String> {
+    let reading = |value: &[u8]| {
+        let held: HeldJson<'_> = parse(value)?;
+        Ok::<_, String>(HeldReading {
+            device: device.as_str().into(),
+            offset,
+            at: held.at,
+            timestamp_ms: held.timestamp,
+            stream: StreamId::from_hex(held.stream.as_bytes()).ok_or("stream is no stream id")?,
+            number: held.number,
+            edge: held.edge.into(),
+            backlog: held.backlog,
+            body: held.body.into(),
+        })
+    };
+    let reading = value.map(reading).transpose()?;
+    Ok(Entry::Held((device, offset), reading))
+}
+
 fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("numbers, texts and maps of them are JSON")
+}
+
+fn parse<'v, T: Deserialize<'v>>(value: &'v [u8]) -> Result<T, String> {
+    serde_json::from_slice(value).map_err(|e| e.to_string())
 }
 
 /// Reads an entry; the error says what is wrong with it.
 fn entry(key: &[u8], value: Option<&[u8]>) -> Result<Entry, String> {
     let wrong = |what: &str| format!("entry {:?}: {what}", String::from_utf8_lossy(key));
-    fn parse<'v, T: Deserialize<'v>>(value: &'v [u8]) -> Result<T, String> {
-        serde_json::from_slice(value).map_err(|e| e.to_string())
-    }
     if let Some(hex) = key.strip_prefix(MARK) {
         let stream = StreamId::from_hex(hex).ok_or_else(|| wrong("the key has no stream id"))?;
         let mark = value.map(parse::<MarkJson>).transpose().map_err(|e| wrong(&e))?;
@@ -244,6 +309,9 @@ fn entry(key: &[u8], value: Option<&[u8]>) -> Result<Entry, String> {
     if let Some(rule) = key.strip_prefix(RULE) {
         let rule = parse(rule).map_err(|e| wrong(&e))?;
         return Ok(Entry::Rule(rule, value.map(parse).transpose().map_err(|e| wrong(&e))?));
+    }
+    if let Some(place) = key.strip_prefix(HELD) {
+        return parse(place).and_then(|place| held(place, value)).map_err(|e| wrong(&e));
     }
     match (key, value) {
         (SEEN, value) => Ok(Entry::Seen(value.map_or(Ok(Seen::default()), parse).map_err(|e| wrong(&e))?)),
@@ -254,83 +322,4 @@ fn entry(key: &[u8], value: Option<&[u8]>) -> Result<Entry, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const S: StreamId = StreamId([0xab; 16]);
-
-    #[test]
-    fn the_format_stays() {
-        let mark = Mark { next: 17, at: 5, closed: false };
-        assert_eq!(mark_key(S), b"mark/abababababababababababababababab");
-        assert_eq!(mark_value(mark), br#"{"next":17,"at":5}"#);
-        assert_eq!(mark_value(Mark { closed: true, ..mark }), br#"{"next":17,"at":5,"closed":true}"#);
-        let first = Mark { next: 17, at: i64::MAX, closed: false };
-        assert_eq!(entry(&mark_key(S), Some(br#"{"next": 17}"#)), Ok(Entry::Mark(S, Some(first))));
-        assert_eq!(entry(&mark_key(S), None), Ok(Entry::Mark(S, None)));
-        let versions = BTreeMap::from([("devices".into(), 12)]);
-        let seen = Entry::Seen(Seen { rules: 3, versions });
-        assert_eq!(entry(b"seen", Some(br#"{"rules":3,"versions":{"devices":12}}"#)), Ok(seen));
-        assert_eq!(entry(b"topic", Some(br#"{"id":"x"}"#)), Ok(Entry::Topic("x".into())));
-        assert_eq!(entry(b"window/x", Some(b"?")), Ok(Entry::Unknown));
-    }
-
-    #[test]
-    fn a_damaged_mark_is_an_error() {
-        let (key, value) = (mark_key(S), mark_value(Mark { next: 17, at: 5, closed: true }));
-        assert!(entry(&key, Some(b"{}")).is_err());
-        assert!(entry(&key, Some(b"")).is_err());
-        assert!(entry(&key[..20], Some(br#"{"next":1}"#)).is_err());
-        for end in 1..value.len() {
-            assert!(entry(&key, Some(&value[..end])).is_err());
-        }
-    }
-
-    #[test]
-    fn what_is_staged_reads_back_and_an_aborted_cycle_leaves_nothing() {
-        let mut state = State::default();
-        state.set_topic("t-1");
-        state.applies(4, &[("devices".into(), 12)]);
-        state.marks.accept(S, 16, 5);
-        state.abort();
-        assert_eq!(
-            state.staged().collect::<Vec<_>>(),
-            [(b"topic".to_vec(), Some(br#"{"id":"t-1"}"#.to_vec()))]
-        );
-        state.applies(4, &[("devices".into(), 12)]);
-        state.marks.accept(S, 16, 5);
-        let mut restored = State::default();
-        for (key, value) in state.staged() {
-            restored.restore(&key, value.as_deref()).unwrap();
-        }
-        state.commit();
-        assert_eq!(state.staged().count(), 0);
-        assert_eq!((restored.seen(), restored.topic()), (state.seen(), "t-1"));
-        assert_eq!(restored.marks.len(), 1);
-        restored.applies(4, &[("devices".into(), 12)]);
-        assert_eq!(restored.staged().count(), 0, "nothing new");
-    }
-
-    #[test]
-    fn older_versions_are_told_apart() {
-        let mut seen = Seen::default();
-        assert!(seen.lacks(4, &[]) && seen.lacks(0, &[("devices".into(), 0)]));
-        seen.raise(4, &[("devices".into(), 12)]);
-        seen.raise(3, &[("devices".into(), 11)]);
-        assert!(!seen.lacks(4, &[("devices".into(), 12)]) && seen.lacks(4, &[("devices".into(), 13)]));
-        assert_eq!(seen.ahead_of(4, &[("devices".into(), 12), ("sites".into(), 1)]), None);
-        assert!(seen.ahead_of(3, &[("devices".into(), 12)]).unwrap().contains("rule set 4"));
-        assert!(seen.ahead_of(5, &[("devices".into(), 11)]).unwrap().contains("dimension devices"));
-    }
-
-    #[test]
-    fn old_marks_go_with_a_tombstone() {
-        let mut state = State::default();
-        state.marks.accept(S, 0, 1_000);
-        state.marks.close(S, 1, 1_000);
-        state.commit();
-        state.passes(2_000 + super::super::dedupe::CLOSED_MS);
-        state.tidy();
-        assert_eq!(state.staged().collect::<Vec<_>>(), [(mark_key(S), None)]);
-    }
-}
+mod tests;

@@ -1,6 +1,6 @@
 //! The worker: collect, compute, commit, again and again.
 //!
-//! Comes in: records of the partitions that the group gives it. Goes out: one transaction per cycle.
+//! Comes in: records of the partitions that the group gives it. Goes out: one transaction per [`cycle`].
 //! Guarantees: while it computes and commits it does not poll, so no partition changes hands within a cycle; a
 //! revoke while it collects discards what came from that partition; state changes only after the commit; a partition
 //! that has seen newer rules or tables than are at hand waits for them.
@@ -9,14 +9,15 @@
 
 pub(super) mod check;
 mod collect;
+mod cycle;
 pub(super) mod lost;
+mod show;
 
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::Message;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 use weir_shared::admin::Health;
 use weir_shared::backoff::Backoff;
@@ -25,23 +26,20 @@ use weir_shared::pulse::Pulse;
 use weir_shared::supervise::Stop;
 
 use super::assignment::{Partition, Partitions, Place, Rebalances, list};
-use super::engine::{Emit, Engine, Outgoing, World};
-use super::measures::{Measures, RuleMeasures, Tally};
+use super::engine::{Engine, World};
+use super::measures::{Measures, RuleMeasures};
 use super::state::restore::Restored;
-use super::transaction::{self, Deliveries, Failure, Transaction, classify};
-use super::{Ended, INPUTS, Input, Lost, ProcessConfig, Versions};
+use super::transaction::{self, Deliveries, Failure};
+use super::{Ended, Input, Lost, ProcessConfig, Versions};
 use crate::faults;
-use crate::kafka::{ASK, KafkaConfig, native};
+use crate::kafka::{ASK, KafkaConfig};
 use check::Topics;
 use collect::Coming;
 
-/// How often lag and sizes are shown.
-const SHOWN: Duration = Duration::from_secs(1);
 /// A fenced consumer hears of it with its next heartbeat; this is two of them.
 const HEARTBEATS: Duration = Duration::from_secs(4);
 /// How long the predecessor's transaction may take to end.
 const TAKE_OVER: Duration = Duration::from_secs(20);
-
 /// How long a partition waits for rules and tables as new as those it has seen. Longer waits mean that the
 /// database was set back: then what there is now is right.
 const BEHIND_MAX: Duration = Duration::from_secs(15);
@@ -81,7 +79,7 @@ impl<'a> Worker<'a> {
         versions: &'a Versions,
         measures: &'a Measures,
     ) -> Result<Self, Ended> {
-        let topics = check::topics(kafka, &config.group).map_err(Ended::Broken)?;
+        let topics = check::topics(kafka, &config.group, &config.more_topics).map_err(Ended::Broken)?;
         let broken = |what: &str, e: KafkaError| Ended::Broken(format!("{what}: {e}"));
         let mut producing = kafka.transactional_producer(&name.slot);
         if faults::is_broken("bad.ignore_fence") {
@@ -123,7 +121,7 @@ impl<'a> Worker<'a> {
 
     /// Works until told to stop or until something breaks.
     pub(super) fn run(&mut self, ready: &Health, pulse: &Pulse, stop: &Stop) -> Ended {
-        let mut engine = Engine::new(self.config.alerts_by_severity);
+        let mut engine = Engine::new(self.config.alerts_by_severity, self.config.hold);
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(5));
         while !stop.is_stopped() {
             let Some(world) = self.versions.current() else {
@@ -162,75 +160,6 @@ impl<'a> Worker<'a> {
             }
         }
         Ended::Stopped
-    }
-
-    /// One cycle; true when it committed something.
-    fn cycle(&mut self, engine: &mut Engine, world: &World, pulse: &Pulse) -> Result<bool, Failure> {
-        let batch = collect::collect(&self.consumer, self.config, &mut self.partitions, &mut self.coming)?;
-        if batch.is_empty() {
-            drop(batch);
-            self.restore(world)?;
-            return Ok(false);
-        }
-        pulse.working();
-        faults::kill_at("cloud.s0");
-        let began = clock::instant();
-        let transaction = Transaction::begin(&self.producer)?;
-        let mut tallies: [Tally; INPUTS] = Default::default();
-        // The next offset of every partition that this cycle touches.
-        let mut ends: Vec<(Place, i64)> = Vec::new();
-        let mut cycle = engine.begin(world);
-        for message in &batch {
-            let Some(input) = Input::from_topic(message.topic()) else { continue };
-            let place = (input, message.partition());
-            let Some(Partition::Ready { state, .. }) = self.partitions.get(place) else { continue };
-            match ends.iter_mut().find(|(p, _)| *p == place) {
-                Some((_, end)) => *end = message.offset() + 1,
-                None => {
-                    ends.push((place, message.offset() + 1));
-                    state.applies(world.rules.number, world.tables.numbers());
-                }
-            }
-            let incoming = collect::incoming(input, message);
-            cycle.process(&incoming, state, &mut tallies[input.index()], &mut Sending(&transaction))?;
-        }
-        drop(batch);
-        faults::kill_at("cloud.s1");
-        send_state(&transaction, &mut self.partitions, &ends)?;
-        faults::kill_at("cloud.s2");
-        transaction.commit(&self.consumer, &offsets(&ends)?)?;
-        faults::kill_at("cloud.s5");
-        if transaction::outside() {
-            let _as_if_it_were_enough = self.consumer.commit(&offsets(&ends)?, CommitMode::Sync);
-        }
-        for (place, end) in ends {
-            if let Some(Partition::Ready { state, next }) = self.partitions.get(place) {
-                state.commit();
-                *next = end;
-            }
-        }
-        self.committed = Some(clock::instant());
-        cycle.commit();
-        self.measures.committed(&tallies, clock::instant().saturating_duration_since(began));
-        self.judge_rules(engine, world);
-        self.restore(world)?;
-        Ok(true)
-    }
-
-    /// Counts how the rules fared; one that fails too often is reported.
-    fn judge_rules(&mut self, engine: &mut Engine, world: &World) {
-        let set = &world.rules.set;
-        if set.is_empty() {
-            return;
-        }
-        for rule in self.rule_measures.count(set, &engine.take_counts(), clock::wall_ms()) {
-            let (id, version) = (&rule.id, rule.version);
-            tracing::error!(
-                "{}: rule {id} version {version} fails too often and is switched off",
-                self.name.who
-            );
-            self.versions.tripped(rule);
-        }
     }
 
     /// Goes on reading back the state of new partitions, and takes them up when it is there.
@@ -277,8 +206,11 @@ impl<'a> Worker<'a> {
             seek(&self.consumer, &[(restored.place, restored.next)]).map_err(Failure::Broken)?;
         }
         self.consumer.resume(&list([restored.place])).map_err(|e| Failure::Broken(format!("resume: {e}")))?;
-        let (who, topic, marks) = (&self.name.who, input.topic(), restored.state.marks.len());
-        tracing::info!("{who}: {topic} [{partition}] from offset {} with {marks} marks", restored.next);
+        let (who, topic, next) = (&self.name.who, input.topic(), restored.next);
+        let (marks, held) = (restored.state.marks.len(), restored.state.held.len());
+        tracing::info!(
+            "{who}: {topic} [{partition}] from offset {next} with {marks} marks and {held} readings that wait"
+        );
         self.measures.restored(restored.took);
         let ready = Partition::Ready { state: restored.state, next: restored.next };
         self.partitions.put(restored.place, ready);
@@ -339,10 +271,16 @@ impl<'a> Worker<'a> {
             return Err(why);
         }
         self.measures.lost(&gaps);
-        let ends: Vec<_> = gaps.iter().map(|gap| (gap.place, gap.end)).collect();
-        for (place, end) in &ends {
-            if let Some(Partition::Ready { next, .. }) = self.partitions.get(*place) {
-                *next = *end;
+        for gap in &gaps {
+            if let Some(Partition::Ready { next, .. }) = self.partitions.get(gap.place) {
+                *next = gap.end;
+            }
+        }
+        // All of them: what had been collected of the others when the error came was dropped with the batch.
+        let mut ends = Vec::new();
+        for (place, partition) in self.partitions.iter() {
+            if let Partition::Ready { next, .. } = partition {
+                ends.push((place, *next));
             }
         }
         seek(&self.consumer, &ends)
@@ -363,92 +301,6 @@ impl<'a> Worker<'a> {
         }
         false
     }
-
-    fn joined(&self) -> bool {
-        native::generation(&self.consumer).is_some_and(|generation| generation >= 0)
-    }
-
-    fn show(&mut self, ready: &Health) {
-        let (mut held, mut restoring, mut marks_held, mut rules_held) = (0, 0, 0, 0);
-        for (_, partition) in self.partitions.iter() {
-            match partition {
-                Partition::Restoring { .. } => restoring += 1,
-                Partition::Ready { state, .. } => {
-                    held += 1;
-                    marks_held += state.marks.len();
-                    rules_held += state.rules.len();
-                }
-            }
-        }
-        match (held, restoring) {
-            // More workers than partitions are a reserve, not a fault, once there was a first rebalance.
-            (0, 0) if !self.joined() => ready.bad(&self.name.who, "no partitions assigned"),
-            (_, 0) => ready.good(&self.name.who),
-            _ => ready.bad(&self.name.who, format!("reading back the state of {restoring} partitions")),
-        }
-        let now = clock::instant();
-        if now.saturating_duration_since(self.shown) < SHOWN {
-            return;
-        }
-        self.shown = now;
-        self.measures.holding(held, marks_held, rules_held);
-        for input in Input::ALL {
-            let lag =
-                self.partitions.iter().filter(|(place, _)| place.0 == input).map(|(place, partition)| {
-                    let Partition::Ready { next, .. } = partition else { return 0 };
-                    native::cached_end(&self.consumer, input.topic(), place.1)
-                        .map_or(0, |end| (end - next).max(0))
-                });
-            self.measures.lag(input, lag.sum());
-        }
-    }
-}
-
-/// Puts results into the open transaction.
-struct Sending<'t>(&'t Transaction<'t>);
-
-impl Emit for Sending<'_> {
-    fn emit(&mut self, out: Outgoing<'_>) -> Result<(), Failure> {
-        let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(out.topic).payload(out.value);
-        if let Some(key) = out.key {
-            record = record.key(key);
-        }
-        self.0.send(record)
-    }
-}
-
-/// Changed state goes to the changelog, in the same transaction.
-fn send_state(
-    transaction: &Transaction<'_>,
-    partitions: &mut Partitions,
-    ends: &[(Place, i64)],
-) -> Result<(), Failure> {
-    if faults::is_broken("bad.skip_changelog") {
-        return Ok(());
-    }
-    for (place, _) in ends {
-        let Some(Partition::Ready { state, .. }) = partitions.get(*place) else { continue };
-        state.tidy();
-        let topic = place.0.state_topic();
-        for (key, value) in state.staged() {
-            let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&topic).partition(place.1).key(&key);
-            if let Some(value) = &value {
-                record = record.payload(value);
-            }
-            transaction.send(record)?;
-        }
-    }
-    Ok(())
-}
-
-fn offsets(ends: &[(Place, i64)]) -> Result<TopicPartitionList, Failure> {
-    let mut offsets = TopicPartitionList::new();
-    for ((input, partition), end) in ends {
-        offsets
-            .add_partition_offset(input.topic(), *partition, Offset::Offset(*end))
-            .map_err(|e| classify("offsets", &e))?;
-    }
-    Ok(offsets)
 }
 
 fn seek(consumer: &BaseConsumer<Rebalances>, ends: &[(Place, i64)]) -> Result<(), String> {

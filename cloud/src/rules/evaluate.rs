@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use weir_shared::expr::{Columns, Derived, Failure, Filled, Program, Record, Row};
 use weir_shared::reading::{Reading, Value};
-use weir_shared::record::{Identity, VALUES_MAX};
+use weir_shared::record::{Identity, NAME_BYTES_MAX, VALUES_MAX};
 
 use super::threshold::{Severity, Threshold, ThresholdState};
 use super::{Action, Kind, Rule, RuleSet};
@@ -294,6 +294,10 @@ impl Pass<'_, '_> {
             None => std::borrow::Cow::Borrowed(&*self.reading.device),
             Some(number) => self.filled.text(number).unwrap_or_default(),
         };
+        if key.len() > NAME_BYTES_MAX {
+            let why = format!("a key of {} bytes; {NAME_BYTES_MAX} are allowed", key.len());
+            return self.fail(rule, why);
+        }
         let before = states.get(rule, &key);
         let step = threshold.limits.step(before, self.reading.time, value, origin.identity);
         if step.state != before {

@@ -103,8 +103,8 @@ struct Measured {
     first: Speed,
 }
 
-/// Measures; the cloud is stopped before and after, and the edge must not run. `profiled`: also writes where Weir's CPU
-/// time goes.
+/// Measures; the cloud is stopped before and after, and the edge must not run. Without `jars` there is no Flink to compare
+/// with. `profiled`: also writes where Weir's CPU time goes.
 ///
 /// # Errors
 /// When a program's output is not exactly the backlog, or something fails.
@@ -112,7 +112,7 @@ pub fn measure(
     stack: &Stack,
     programs: &Programs<'_>,
     oracle: &Oracle,
-    jars: Flink,
+    jars: Option<Flink>,
     profiled: bool,
     tell: &mut dyn FnMut(&str),
 ) -> anyhow::Result<Value> {
@@ -127,7 +127,7 @@ pub fn measure(
             bench.stage(Stage::Join, &peers, None, &mut |line| tell(&format!("round {round}, {line}")))?;
         join = join.best(measured);
     }
-    let mut ok = met(&join, WANTED_JOIN);
+    let mut ok = bench.peer.is_some() && met(&join, WANTED_JOIN);
     figures.insert("join".to_owned(), join.figures(Some(WANTED_JOIN)));
     let ten = bench.stage(Stage::TenRules, &[Readings::Every, Readings::First], None, tell)?;
     let hundred = bench.stage(Stage::HundredRules, &[], None, tell)?;
@@ -168,7 +168,10 @@ impl Measured {
     }
 
     fn figures(&self, wanted: Option<(u64, f64)>) -> Value {
-        let ratio = |peer: Speed| hundredths(self.weir.per_second as f64 / peer.per_second as f64);
+        let ratio = |peer: Speed| match peer.per_second {
+            0 => Value::Null,
+            peer => hundredths(self.weir.per_second as f64 / peer as f64).into(),
+        };
         json!({
             "weir": self.weir.figures(),
             "flink_every": self.every.figures(),
@@ -195,7 +198,7 @@ struct Bench<'a> {
     brokers: String,
     lag: Lag,
     enriched: Arrivals,
-    peer: Peer<'a>,
+    peer: Option<Peer<'a>>,
     kafka: u32,
 }
 
@@ -204,11 +207,11 @@ impl<'a> Bench<'a> {
         stack: &'a Stack,
         programs: &'a Programs<'a>,
         oracle: &'a Oracle,
-        jars: Flink,
+        jars: Option<Flink>,
     ) -> anyhow::Result<Self> {
         let brokers = stack.addresses().kafka;
         let enriched = Arrivals::new(&brokers, wire::ENRICHED)?;
-        let peer = Peer::new(stack, jars, enriched.partitions()?)?;
+        let peer = jars.map(|jars| Peer::new(stack, jars, enriched.partitions()?)).transpose()?;
         let status = stack.status_if_up()?.context("the stack is not up")?;
         let kafka = status.units.iter().find(|unit| unit.name == "kafka").and_then(|unit| unit.pid);
         let kafka = kafka.context("kafka does not run")?;
@@ -230,8 +233,9 @@ impl<'a> Bench<'a> {
         let begin = backlog::put(&self.brokers, &backlog)?;
         let mut measured = Measured { weir: self.weir(profile)?, ..Measured::default() };
         tell(&format!("{stage:?}, weir: {:?}", measured.weir));
-        for &readings in peers {
-            let speed = self.flink(stage, readings, &begin)?;
+        for (&readings, peer) in peers.iter().zip(std::iter::repeat(self.peer.as_ref())) {
+            let Some(peer) = peer else { break };
+            let speed = self.flink(peer, stage, readings, &begin)?;
             tell(&format!("{stage:?}, flink, {readings:?}: {speed:?}"));
             match readings {
                 Readings::Every => measured.every = speed,
@@ -260,15 +264,21 @@ impl<'a> Bench<'a> {
         profile.record(pid)
     }
 
-    fn flink(&self, stage: Stage, readings: Readings, begin: &Begin) -> anyhow::Result<Speed> {
-        let life = self.peer.start(stage, readings, begin)?;
+    fn flink(
+        &self,
+        peer: &Peer<'_>,
+        stage: Stage,
+        readings: Readings,
+        begin: &Begin,
+    ) -> anyhow::Result<Speed> {
+        let life = peer.start(stage, readings, begin)?;
         let before = life.output.ends()?;
         let first = if readings == Readings::Every { begin.clone() } else { Begin::new() };
-        let measured = self.steady(life.pid, &self.peer.log(), || life.output.count()).and_then(|speed| {
+        let measured = self.steady(life.pid, &peer.log(), || life.output.count()).and_then(|speed| {
             judge::exactly(&self.brokers, &life.topic, &before, &first, READINGS)?;
             Ok(speed)
         });
-        self.peer.stop()?;
+        peer.stop()?;
         measured
     }
 

@@ -44,6 +44,8 @@ enum What {
     Cloud,
     /// The processor beside Apache Flink.
     Process,
+    /// The same without Flink.
+    ProcessAlone,
     /// From publishing to each store, at 5,000 readings/s.
     Latency,
 }
@@ -60,7 +62,7 @@ fn main() -> ExitCode {
         What::All => "bench-first-light",
         What::Edge | What::EdgeAlone => "bench-edge",
         What::Cloud => "bench-cloud",
-        What::Process => "bench-process",
+        What::Process | What::ProcessAlone => "bench-process",
         What::Latency => "bench-latency",
     };
     let (ok, figures) = match measure(&command_line) {
@@ -91,8 +93,9 @@ fn measure(wanted: &CommandLine) -> anyhow::Result<Map<String, Value>> {
     if matches!(wanted.what, What::All | What::Cloud) {
         figures.insert("cloud".to_owned(), bench::cloud::measure(&stack, &programs, &oracle, &mut tell)?);
     }
-    if wanted.what == What::Process {
-        let jars = install::flink(&Places::find()?, &mut tell)?;
+    if matches!(wanted.what, What::Process | What::ProcessAlone) {
+        let compare = wanted.what == What::Process;
+        let jars = compare.then(|| install::flink(&Places::find()?, &mut tell)).transpose()?;
         let measured = bench::process::measure(&stack, &programs, &oracle, jars, wanted.profile, &mut tell)?;
         figures.insert("process".to_owned(), measured);
     }

@@ -27,8 +27,8 @@ impl Cycle<'_> {
         emit: &mut impl Emit,
     ) -> Result<(), Refused> {
         strict::object(body, &["weir", "dims"])?;
-        let window: Window<'_> = serde_json::from_slice(body)
-            .map_err(|e| Refusal::new("not_a_window", format!("no window result: {e}")))?;
+        let window: Window<'_> =
+            serde_json::from_slice(body).map_err(|e| outputs::unreadable("not_a_window", &e))?;
         window.check()?;
         let device = window.key.get("device").map_or("", |device| &**device);
         let tags = window.key.iter().filter(|(name, _)| *name != "device");
@@ -63,7 +63,7 @@ impl Cycle<'_> {
 
 /// The window result as it may be shown.
 fn masked(body: &[u8], masks: Masks<'_>) -> Result<Vec<u8>, Refusal> {
-    let wrong = |e: serde_json::Error| Refusal::new("not_a_window", format!("no window result: {e}"));
+    let wrong = |e: serde_json::Error| outputs::unreadable("not_a_window", &e);
     let mut whole: serde_json::Map<String, serde_json::Value> =
         serde_json::from_slice(body).map_err(wrong)?;
     if let Some(values) = whole.get_mut("values").and_then(serde_json::Value::as_object_mut) {

@@ -4,6 +4,7 @@
 //! names, alerts to `weir.alerts`, a dead letter for each rule that failed on it.
 //! Guarantees: what no rule touches keeps its bytes; nothing leaves but with all masks laid on.
 //! On failure: a refusal, the reason of the dead letter; then nothing else of the reading leaves.
+//! What lacks a row may have to wait first: [`super::held`].
 
 use weir_shared::reading::Reading;
 use weir_shared::reading::strict::Refusal;
@@ -20,6 +21,7 @@ use crate::rules::{self, AlertContext, write_alert, write_body, write_dims};
 const RULE: &str = "rule";
 
 impl Cycle<'_> {
+    /// A reading that just came.
     pub(super) fn reading(
         &mut self,
         record: &Incoming<'_>,
@@ -31,14 +33,36 @@ impl Cycle<'_> {
     ) -> Result<(), Refused> {
         let mut reading = std::mem::take(&mut self.engine.reading).recycled();
         let done = match reading.check(body) {
-            Ok(()) => self.joined(record, whose, (&reading, body), state, tally, emit),
+            Ok(()) => self.came(record, whose, (&reading, body), state, tally, emit),
             Err(refusal) => Err(refusal.into()),
         };
         self.engine.reading = reading.recycled();
         done
     }
 
-    fn joined(
+    /// A reading that is not to wait, whatever it lacks.
+    pub(super) fn reading_now(
+        &mut self,
+        record: &Incoming<'_>,
+        whose: Whose<'_>,
+        body: &[u8],
+        state: &mut State,
+        tally: &mut Tally,
+        emit: &mut impl Emit,
+    ) -> Result<(), Refused> {
+        let mut reading = std::mem::take(&mut self.engine.reading).recycled();
+        let done = match reading.check(body) {
+            Ok(()) => {
+                let joined = self.join(&reading);
+                self.goes_on(record, whose, (&reading, body, joined), state, tally, emit)
+            }
+            Err(refusal) => Err(refusal.into()),
+        };
+        self.engine.reading = reading.recycled();
+        done
+    }
+
+    fn came(
         &mut self,
         record: &Incoming<'_>,
         whose: Whose<'_>,
@@ -47,27 +71,55 @@ impl Cycle<'_> {
         tally: &mut Tally,
         emit: &mut impl Emit,
     ) -> Result<(), Refused> {
-        let joined = self.world.tables.join(reading, &mut self.engine.dims, &mut self.found);
+        let mut joined = self.join(reading);
+        if self.waits(reading, joined, state) {
+            match self.hold(record, whose, (reading, body, joined), state, tally, emit)? {
+                Some(goes_on) => joined = goes_on,
+                None => return Ok(()),
+            }
+        }
+        self.goes_on(record, whose, (reading, body, joined), state, tally, emit)
+    }
+
+    #[inline]
+    pub(super) fn join(&mut self, reading: &Reading<'_>) -> bool {
+        self.world.tables.join(reading, &mut self.engine.dims, &mut self.found)
+    }
+
+    fn goes_on(
+        &mut self,
+        record: &Incoming<'_>,
+        whose: Whose<'_>,
+        (reading, body, joined): (&Reading<'_>, &[u8], bool),
+        state: &mut State,
+        tally: &mut Tally,
+        emit: &mut impl Emit,
+    ) -> Result<(), Refused> {
         let set = &self.world.rules.set;
+        state.rules.bind(set);
         if set.is_empty() {
-            self.enriched(whose, (reading, body), joined, tally, emit)?;
-            return Ok(());
+            return self.enriched(whose, (reading, body), joined, tally, emit);
         }
         let engine = &mut *self.engine;
         let from = rules::Origin { identity: whose.0, backlog: record.headers.backlog };
-        state.rules.bind(set);
         engine.evaluator.run(reading, &self.found, &from, &mut state.rules, &mut engine.verdict);
         if engine.verdict.changes_body() {
             let masks = set.masks(&engine.verdict);
             write_body(&mut engine.body, body, reading, &engine.verdict.derived, masks)?;
             write_dims(&mut engine.masked_dims, &engine.dims, masks)?;
         }
-        if engine.verdict.filtered.is_some() {
+        let sent = if engine.verdict.filtered.is_some() {
             tally.filtered += 1;
+            Ok(())
         } else {
-            self.enriched(whose, (reading, body), joined, tally, emit)?;
+            self.enriched(whose, (reading, body), joined, tally, emit)
+        };
+        if let Err(Refused::Emit(failure)) = sent {
+            return Err(failure.into());
         }
-        Ok(self.told(record, whose, reading, tally, emit)?)
+        // Also of a reading that is too large to be passed on: the states of the rules have seen it.
+        self.told(record, whose, reading, tally, emit)?;
+        sent
     }
 
     /// The enriched reading, to where its route wants it.
@@ -131,7 +183,18 @@ impl Cycle<'_> {
                 versions: self.world.tables.versions(),
                 dims: &engine.dims,
             };
-            if write_alert(&mut engine.value, set, &engine.verdict, alert, reading, &context).is_err() {
+            let written = write_alert(&mut engine.value, set, &engine.verdict, alert, reading, &context);
+            let fits = written.map_err(Refusal::from).and_then(|()| fits(&engine.value));
+            if let Err(refusal) = fits {
+                let rule = &set.rules()[alert.rule];
+                let detail =
+                    format!("alert of rule {} version {}: {}", rule.id, rule.version, refusal.detail);
+                let refusal = Refusal::new("alert_refused", detail);
+                let raw = Raw::Withheld(engine.value.len());
+                let letter = Letter { stage: RULE, refusal: &refusal, received_ms: record.timestamp_ms, raw };
+                outputs::rejection(&mut engine.value, &origin(record, Some(whose)), &letter);
+                emit.emit(Outgoing { topic: wire::REJECTED, key: None, value: &engine.value })?;
+                tally.rule_failures += 1;
                 continue;
             }
             let key = set.alert_key(&engine.verdict, alert);

@@ -1,4 +1,7 @@
-//! Every record ends as exactly one of enriched, rejected, repeat or control, whatever it is.
+//! Every record ends as exactly one of enriched, filtered, rejected, repeat or control, whatever it is; [`held`]: sooner or
+//! later.
+
+mod held;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -9,6 +12,7 @@ use super::*;
 use crate::rules::{RuleRow, RuleSet, Schema};
 
 const STREAM: &[u8] = b"000102030405060708090a0b0c0d0e0f";
+const HOLD: Limits = Limits { ms: 1_000, records_max: 4, bytes_max: 1 << 20 };
 const READING: &[u8] = br#"{"device":"d","time":5,"values":{"t":1},"more":[1]}"#;
 const WINDOW: &[u8] =
     br#"{"rule":"r","key":{"device":"d"},"start":0,"end":9,"revision":1,"count":2,"values":{}}"#;
@@ -70,12 +74,12 @@ impl Bench {
         assert!(refused.is_empty(), "{refused:?}");
         let number = if rules.is_empty() { 0 } else { 9 };
         let world = World { tables, rules: Arc::new(Loaded { number, set: Arc::new(set) }) };
-        Self { engine: Engine::new(true), world, state: State::default(), tally: Tally::default() }
+        Self { engine: Engine::new(true, HOLD), world, state: State::default(), tally: Tally::default() }
     }
 
     fn give(&mut self, record: &Incoming<'_>) -> Vec<Sent> {
         let mut taken = Taken::default();
-        let mut cycle = self.engine.begin(&self.world);
+        let mut cycle = self.engine.begin(&self.world, 0);
         cycle.process(record, &mut self.state, &mut self.tally, &mut taken).unwrap();
         taken.0
     }
@@ -90,7 +94,8 @@ impl Bench {
     fn balances(&self) -> bool {
         let t = &self.tally;
         let rejected: u64 = t.rejected.values().sum();
-        t.received == t.enriched + t.filtered + rejected + t.repeats + t.controls
+        let gone = t.enriched + t.filtered + rejected + t.repeats + t.controls;
+        t.received + t.released.iter().sum::<u64>() == gone + t.held
     }
 }
 
@@ -162,6 +167,17 @@ fn a_control_record_is_counted_once_and_closes_its_stream() {
     assert_eq!(bench.tally.reopened, 0);
     bench.one(&record(Input::Readings, b"19", READING));
     assert_eq!((bench.tally.missing, bench.tally.reopened), (0, 1));
+    // What was lost at the end shows with the close alone.
+    let told = [br#"{"stream":""#, STREAM, br#"","next":25}"#].concat();
+    closed.value = Some(&told);
+    closed.headers.number = Some(b"1");
+    let (topic, _, v) = bench.one(&closed);
+    assert_eq!((topic.as_str(), &v["from"], &v["to"]), (wire::LOSSES, &20.into(), &24.into()));
+    assert_eq!(v["stream"].as_str().map(str::as_bytes), Some(STREAM));
+    let told = [br#"{"stream":""#, STREAM, br#"","next":18446744073709551615}"#].concat();
+    closed.value = Some(&told);
+    closed.headers.number = Some(b"2");
+    assert!(bench.give(&closed).is_empty(), "no number is that high");
 }
 
 #[test]
@@ -243,6 +259,24 @@ fn a_threshold_tells_and_its_state_outlives_a_restart() {
 }
 
 #[test]
+fn an_alert_is_told_although_its_reading_is_too_large() {
+    let rules = [("hot", "threshold", r#"{"value":"values.t","above":80,"key":"tags.x"}"#)];
+    let mut bench = Bench::new(&[], &rules);
+    let of = |x: &str, pad: usize| {
+        let pad = "p".repeat(pad);
+        format!(r#"{{"device":"d","time":5,"values":{{"t":90}},"tags":{{"x":"{x}"}},"pad":"{pad}"}}"#)
+    };
+    let sent = bench.give(&record(Input::Readings, b"0", of("a", VALUE_BYTES_MAX).as_bytes()));
+    assert_eq!(topics(&sent), [wire::ALERTS, wire::ALERTS_MEDIUM, wire::REJECTED]);
+    assert_eq!(sent[2].2["reason"], "too_large");
+    // A key that no state and no record can have is the rule's failure, and does not stop the partition.
+    let sent = bench.give(&record(Input::Readings, b"1", of(&"k".repeat(400_000), 0).as_bytes()));
+    assert_eq!(topics(&sent), [wire::ENRICHED, wire::REJECTED]);
+    assert_eq!(sent[1].2["reason"], "rule_failed");
+    assert!(bench.balances());
+}
+
+#[test]
 fn a_rule_that_fails_harms_nothing_else() {
     let rules = [("bad", "filter", r#"{"drop":"values.t > 3"}"#), ("d", "derive", r#"{"set":{"u":"1"}}"#)];
     let mut bench = Bench::new(&[], &rules);
@@ -272,7 +306,8 @@ fn what_is_masked_leaves_in_no_form() {
     let reading = br#"{"device":"secret-d","time":5,"values":{"t":2,"name":"secret-n"}}"#;
     let window = br#"{"rule":"r","key":{"device":"secret-d"},"start":0,"end":9,"revision":1,"count":2,
         "values":{"name":{"last":"secret-n"}}}"#;
-    let letter = br#"{"stage":"edge.decode","reason":"not_json","raw":"secret-raw"}"#;
+    let letter = br#"{"stage":"edge.decode","reason":"not_json","detail":"t is \"secret\"","source":"mqtt",
+        "topic":"secret-d","received":5,"bytes":3,"raw":"secret-raw"}"#;
     let mut sent = bench.give(&record(Input::Readings, b"0", reading));
     assert!(topics(&sent).contains(&wire::ALERTS) && topics(&sent).contains(&wire::REJECTED));
     let twice = br#"{"device":"secret-d","time":5,"values":{"name":"secret-n"},"weir":1}"#;
@@ -283,7 +318,7 @@ fn what_is_masked_leaves_in_no_form() {
         (Input::EdgeRejected, b"4", letter),
     ] {
         let mut record = record(input, number, body);
-        record.key = (input != Input::EdgeRejected).then_some(b"secret-d");
+        record.key = Some(b"secret-d");
         sent.append(&mut bench.give(&record));
     }
     assert_eq!(sent.len(), 8, "{:?}", topics(&sent));

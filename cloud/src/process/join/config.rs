@@ -61,15 +61,13 @@ pub(crate) enum Mode {
     Poll(Duration),
 }
 
-/// What becomes of a reading whose row is missing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What becomes of a reading whose row is missing; the strictest last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Missing {
     /// It goes on, unjoined and marked.
     Emit,
     /// It waits, and with it all later ones of its device.
     Hold,
-    /// It goes on, and once more when the row has come.
-    Correct,
 }
 
 impl DimensionConfig {
@@ -107,8 +105,7 @@ impl DimensionConfig {
                 } else {
                     Mode::Poll(poll)
                 },
-                missing: [Missing::Emit, Missing::Hold, Missing::Correct]
-                    [item.choice("missing", &["emit", "hold", "correct"])],
+                missing: missing(item),
                 rows_max: size("rows_max", 100_000_000),
                 bytes_max: size("bytes_max", 1 << 40),
             }
@@ -148,6 +145,19 @@ fn table(item: &Section<'_>, url: &Opts) -> (String, String) {
         _ => {
             item.problem("table", "must be database.table, or a table of the database that the url names");
             (String::new(), String::new())
+        }
+    }
+}
+
+fn missing(item: &Section<'_>) -> Missing {
+    match item.choice("missing", &["emit", "hold", "correct"]) {
+        0 => Missing::Emit,
+        1 => Missing::Hold,
+        _ => {
+            let why = "\"correct\" would send a reading once more when its row has come, but readings are append-only: \
+                MySQL and ClickHouse would keep it twice; use \"hold\" (it waits for its row) or \"emit\"";
+            item.problem("missing", why);
+            Missing::Emit
         }
     }
 }

@@ -120,16 +120,6 @@ impl Snapshot {
         self.tables.iter().map(|(d, content)| (d.name.to_string(), columns(content))).collect()
     }
 
-    /// What becomes of a reading that lacks rows: the strictest of the dimensions that lack one.
-    pub(in crate::process) fn missing(&self, found: &Found<'_>) -> Option<Missing> {
-        let lacking = self.tables.iter().zip(&found.rows).filter(|(_, row)| row.is_none());
-        lacking.map(|((d, _), _)| d.missing).max_by_key(|missing| match missing {
-            Missing::Emit => 0,
-            Missing::Correct => 1,
-            Missing::Hold => 2,
-        })
-    }
-
     /// Writes the `dims` object of a reading (`{"name":{…},…}`) and notes the rows found; true when every table had one.
     pub(in crate::process) fn join<'s>(
         &'s self,
@@ -142,7 +132,8 @@ impl Snapshot {
         found.start(self);
         let mut joined = true;
         for (i, (dimension, content)) in self.tables.iter().enumerate() {
-            let row = key(&dimension.on, reading, &mut found.key).and_then(|key| content.table.get(key));
+            let key = key(&dimension.on, reading, &mut found.key);
+            let (row, has_key) = (key.and_then(|key| content.table.get(key)), key.is_some());
             found.rows.push(row);
             let (hits, misses) = &mut found.looked_up[i];
             if let Some(row) = row {
@@ -155,6 +146,9 @@ impl Snapshot {
             } else {
                 *misses += 1;
                 joined = false;
+                // For a reading without a key no row can come.
+                let missing = if has_key { dimension.missing } else { Missing::Emit };
+                found.missing = found.missing.max(Some(missing));
             }
         }
         out.push(b'}');
@@ -177,6 +171,7 @@ impl Snapshot {
 pub(in crate::process) struct Found<'s> {
     snapshot: Option<&'s Snapshot>,
     rows: Vec<Option<&'s Row>>,
+    missing: Option<Missing>,
     /// Found and not found, for each table.
     looked_up: Vec<(u64, u64)>,
     /// For keys that do not stand in the reading as they are.
@@ -186,11 +181,17 @@ pub(in crate::process) struct Found<'s> {
 impl<'s> Found<'s> {
     fn start(&mut self, snapshot: &'s Snapshot) {
         self.rows.clear();
+        self.missing = None;
         if !self.snapshot.is_some_and(|s| std::ptr::eq(s, snapshot)) {
             self.snapshot = Some(snapshot);
             self.looked_up.clear();
             self.looked_up.resize(snapshot.len(), (0, 0));
         }
+    }
+
+    /// What becomes of the reading when rows are missing: the strictest of the dimensions that lack one.
+    pub(in crate::process) fn missing(&self) -> Option<Missing> {
+        self.missing
     }
 
     /// A column of the row that was found in a dimension; `None` where there is no row, no such column, or NULL.
@@ -255,26 +256,35 @@ fn write_value(out: &mut Vec<u8>, value: &Value<'_>) {
 impl Snapshot {
     /// Tables of one row each, joined by device, for tests: name, device, JSON of the row.
     pub(in crate::process) fn of(tables: &[(&str, &str, &str)]) -> Self {
-        Self::joined_on(tables, &[Part::Device])
+        let table = |(name, key, row): &(&str, &str, &str)| {
+            table(name, &[(*key, *row)], &[Part::Device], Missing::Emit)
+        };
+        Self::new(tables.iter().map(table).collect())
     }
 
-    fn joined_on(tables: &[(&str, &str, &str)], on: &[Part]) -> Self {
-        let tables = tables.iter().map(|(name, key, row)| {
-            let mut table = Table::default();
-            table.put(Row::new(key.as_bytes(), row.as_bytes()));
-            let members: serde_json::Map<String, serde_json::Value> = serde_json::from_str(row).unwrap();
-            let columns = members.keys().map(|column| column.as_str().into()).collect();
-            let dimension = Dimension {
-                name: (*name).into(),
-                member: format!("\"{name}\":").into_bytes().into(),
-                on: on.to_vec(),
-                missing: Missing::Emit,
-                measures: Measures::new(name),
-            };
-            (Arc::new(dimension), Content { table, columns, version: 7 })
-        });
-        Self::new(tables.collect())
+    /// One table "devices" with `missing = "hold"`, for tests: device, JSON of its row.
+    pub(in crate::process) fn holding(rows: &[(&str, &str)]) -> Self {
+        Self::new(vec![table("devices", rows, &[Part::Device], Missing::Hold)])
     }
+}
+
+#[cfg(test)]
+fn table(name: &str, rows: &[(&str, &str)], on: &[Part], missing: Missing) -> (Arc<Dimension>, Content) {
+    let mut table = Table::default();
+    let mut columns: Arc<[Box<str>]> = Arc::default();
+    for (key, row) in rows {
+        table.put(Row::new(key.as_bytes(), row.as_bytes()));
+        let members: serde_json::Map<String, serde_json::Value> = serde_json::from_str(row).unwrap();
+        columns = members.keys().map(|column| column.as_str().into()).collect();
+    }
+    let dimension = Dimension {
+        name: name.into(),
+        member: format!("\"{name}\":").into_bytes().into(),
+        on: on.to_vec(),
+        missing,
+        measures: Measures::new(name),
+    };
+    (Arc::new(dimension), Content { table, columns, version: 7 })
 }
 
 #[cfg(test)]
@@ -301,7 +311,7 @@ mod tests {
         assert!(!dims.join_device("nobody", &mut out, &mut found));
         assert_eq!(out, b"{}");
         assert_eq!(found.column("a", "x"), None, "the row of the reading before");
-        assert_eq!(dims.missing(&found), Some(Missing::Emit));
+        assert_eq!(found.missing(), Some(Missing::Emit));
         assert_eq!(found.looked_up, [(1, 1), (1, 1), (0, 2)]);
         found.count();
         assert_eq!(found.looked_up, [(0, 0); 3]);
@@ -313,6 +323,23 @@ mod tests {
     }
 
     #[test]
+    fn the_strictest_of_those_that_lack_a_row_counts() {
+        let table = |name, key, missing| super::table(name, &[(key, "{}")], &[Part::Device], missing);
+        let dims = Snapshot::new(vec![
+            table("a", "d", Missing::Hold),
+            table("b", "e", Missing::Hold),
+            table("c", "f", Missing::Emit),
+        ]);
+        let (mut out, mut found) = (Vec::new(), Found::default());
+        dims.join_device("d", &mut out, &mut found);
+        assert_eq!(found.missing(), Some(Missing::Hold));
+        let dims = Snapshot::new(vec![table("a", "d", Missing::Hold), table("c", "f", Missing::Emit)]);
+        let (mut out, mut found) = (Vec::new(), Found::default());
+        dims.join_device("d", &mut out, &mut found);
+        assert_eq!(found.missing(), Some(Missing::Emit), "only the row of the lenient one is missing");
+    }
+
+    #[test]
     fn keys_come_from_device_tags_and_values() {
         let text = r#"{"device":"d","time":1,"values":{"n":7,"b":true},"tags":{"site":"Graz"}}"#;
         for (on, key) in [
@@ -321,10 +348,11 @@ mod tests {
             (vec![Part::Value("b".into())], "1"),
             (vec![Part::Device, Part::Value("n".into())], "\u{1}\0\0\0d7"),
         ] {
-            let dims = Snapshot::joined_on(&[("a", key, "{}")], &on);
+            let dims = Snapshot::new(vec![super::table("a", &[(key, "{}")], &on, Missing::Hold)]);
             let (mut out, mut found) = (Vec::new(), Found::default());
             assert!(dims.join(&reading(text), &mut out, &mut found), "{on:?}");
             assert!(!dims.join(&reading(r#"{"device":"d","time":1,"values":{}}"#), &mut out, &mut found));
+            assert_eq!(found.missing(), Some(Missing::Emit), "without a key no row can come");
         }
     }
 }

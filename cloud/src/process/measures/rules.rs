@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use metrics::{Counter, counter};
 
-use crate::rules::{Counts, Rule, RuleSet, Trip};
+use crate::rules::{Counts, Kind, Rule, RuleSet, Trip};
 
 /// The rules of one set.
 #[derive(Default)]
@@ -66,7 +66,9 @@ impl RuleMeasures {
             measured.skipped.increment(counts.skipped);
             measured.left_out.increment(counts.left_out);
             measured.suppressed.increment(counts.suppressed);
-            if measured.trip.add(now, counts.evaluated, counts.failed) && !measured.tripped {
+            // A mask that fails applies: switching it off would show what it hides.
+            let may_trip = rule.kind != Kind::Mask;
+            if measured.trip.add(now, counts.evaluated, counts.failed) && may_trip && !measured.tripped {
                 measured.tripped = true;
                 off.push(rule);
             }

@@ -5,8 +5,6 @@
 
 use std::sync::{Arc, Weak};
 
-use weir_shared::record::NAME_BYTES_MAX;
-
 use super::staged::Staged;
 use crate::rules::{Rule, RuleSet, States, ThresholdState};
 
@@ -76,8 +74,16 @@ impl RuleStates {
         for version in &mut self.versions {
             let old =
                 |state: &ThresholdState| !version.active || now.saturating_sub(state.last()) > SILENT_MS;
-            let keys: Vec<_> =
-                version.keys.iter().filter(|(_, s)| old(s)).take(left).map(|(key, _)| key.clone()).collect();
+            // As they are in this cycle: one that was just touched stays.
+            let is_old = |key: &str| version.keys.get(key).is_some_and(old);
+            let keys: Vec<_> = version
+                .keys
+                .iter()
+                .map(|(key, _)| key)
+                .filter(|key| is_old(key.as_ref()))
+                .take(left)
+                .cloned()
+                .collect();
             left -= keys.len();
             for key in keys {
                 version.keys.set(key, None);
@@ -146,7 +152,6 @@ impl States for RuleStates {
                 place
             }
         };
-        debug_assert!(key.len() <= NAME_BYTES_MAX, "keys are names or columns of a bounded length");
         self.versions[place].keys.set(key.into(), state);
     }
 }

@@ -38,7 +38,11 @@ pub(super) fn made_anew(input: Input, group: &str) -> String {
 }
 
 /// Checks that all topics stand, that each changelog has the partitions of its input, and that the group has offsets.
-pub(in crate::process) fn topics(kafka: &KafkaConfig, group: &str) -> Result<Topics, String> {
+pub(in crate::process) fn topics(
+    kafka: &KafkaConfig,
+    group: &str,
+    more: &[String],
+) -> Result<Topics, String> {
     let mut config = kafka.client();
     // Whether there are offsets, not which: a stable fetch would wait here for the predecessor's open transaction,
     // which only the producer made after this check can end.
@@ -47,7 +51,7 @@ pub(in crate::process) fn topics(kafka: &KafkaConfig, group: &str) -> Result<Top
         .set("isolation.level", "read_uncommitted")
         .set("enable.auto.commit", "false");
     let asker: BaseConsumer = config.create().map_err(|e| format!("client: {e}"))?;
-    for topic in OUTPUTS {
+    for topic in OUTPUTS.into_iter().chain(more.iter().map(String::as_str)) {
         partitions(&asker, topic)?;
     }
     let mut list = TopicPartitionList::new();
