@@ -198,3 +198,10 @@ pub(crate) fn run(
         }
     }
 }
+
+/// Whether the stores take a record of `weir.alerts`: for the tests of what writes it.
+#[cfg(test)]
+pub(crate) fn takes_alert(json: &[u8]) -> Result<(), String> {
+    let alerts = table::table(batch::Topic::Alerts).expect("it has one");
+    table::Row::decode(alerts, json, SinkName::Mysql).map(|_| ()).map_err(|e| e.to_string())
+}

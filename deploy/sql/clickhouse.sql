@@ -92,7 +92,7 @@ PARTITION BY toYYYYMM(start)
 ORDER BY (rule, device, start)
 SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1;
 
--- Of each window result the highest revision; of equal ones the first that came. A tuple, because argMax of a column
+-- Of each window result the highest revision; any of equal ones. A tuple, because argMax of a column
 -- alone passes over NULL.
 CREATE VIEW IF NOT EXISTS weir_aggregates_latest AS
 SELECT

@@ -24,7 +24,7 @@ CREATE TABLE IF NOT EXISTS weir_readings (
   KEY device_time (device, time)
 ) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4;
 
--- For tables that were made before there were rules; where the column is there, `init` passes over the error.
+-- For tables that were made before there were rules; where the column is there, `init` leaves it out.
 ALTER TABLE weir_readings ADD COLUMN rules BIGINT UNSIGNED NULL;
 
 -- One row per dead letter. stream, stream_partition and number are NULL when the record was too broken to have them.

@@ -7,6 +7,7 @@
 //! On failure: a [`Refused`] that says why a letter cannot be sent again, and what can be done instead.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -101,6 +102,11 @@ pub(super) enum Refused {
     Stage(String),
     #[error("it came from the topic {0:?}, from which nothing can be sent again")]
     Topic(String),
+    #[error(
+        "it came from partition {partition} of {topic}, which has {count} now: mend what it came from, and let that send \
+         it anew"
+    )]
+    Partition { topic: &'static str, partition: i32, count: i32 },
     #[error("the record in it is none that `weir-cloud` made: it is no JSON object with a member `weir`")]
     NoOutput,
 }
@@ -117,10 +123,14 @@ impl Refused {
             Self::Rule => "rule",
             Self::Stage(_) => "unknown_stage",
             Self::Topic(_) => "unknown_topic",
+            Self::Partition { .. } => "unknown_partition",
             Self::NoOutput => "no_output",
         }
     }
 }
+
+/// How many partitions each topic has to which letters of the processor go back.
+pub(super) type Counts = BTreeMap<&'static str, i32>;
 
 /// What is to be produced.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,6 +141,17 @@ pub(super) struct Again {
     pub(super) value: Vec<u8>,
     /// Header names and values.
     pub(super) headers: Vec<(&'static str, Vec<u8>)>,
+}
+
+impl Again {
+    /// Refuses one for a partition that is not there any more; `counts` are the partitions of the topics.
+    pub(super) fn has_place(self, counts: &Counts) -> Result<Self, Refused> {
+        let (topic, count) = (self.topic, counts.get(self.topic).copied().unwrap_or(0));
+        match self.partition {
+            Some(partition) if partition >= count => Err(Refused::Partition { topic, partition, count }),
+            _ => Ok(self),
+        }
+    }
 }
 
 impl<'a> Letter<'a> {

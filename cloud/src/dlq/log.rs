@@ -18,8 +18,10 @@ use weir_shared::clock::Deadline;
 use weir_shared::supervise::Error;
 use weir_shared::wire;
 
+use super::letter::Counts;
 use super::select::Position;
 use crate::kafka::{ASK, KafkaConfig};
+use crate::process::Input;
 
 /// Longest wait for the next record.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -117,12 +119,18 @@ impl Log {
         Ok(Self { consumer, parts })
     }
 
+    /// How many partitions the processor's inputs have.
+    pub(super) fn counts(&self) -> Result<Counts, Error> {
+        let count = |input: Input| Ok((input.topic(), partitions(&self.consumer, input.topic())?));
+        Input::ALL.into_iter().map(count).collect()
+    }
+
     /// Gives each record to `each`; may be called again, and then gives the same.
     pub(super) fn read(
         &mut self,
         mut each: impl FnMut(&BorrowedMessage<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let mut list = TopicPartitionList::new();
+        let (mut list, mut paused) = (TopicPartitionList::new(), TopicPartitionList::new());
         for part in &mut self.parts {
             part.done = part.from >= part.end;
             if !part.done {
@@ -148,6 +156,7 @@ impl Log {
                         let mut ended = TopicPartitionList::new();
                         ended.add_partition(wire::REJECTED, part.partition);
                         self.consumer.pause(&ended)?;
+                        paused.add_partition(wire::REJECTED, part.partition);
                     }
                 }
                 // What follows the last record are only the ends of transactions.
@@ -168,6 +177,8 @@ impl Log {
                 writeln!(std::io::stderr(), "{read} of at most {all} read")?;
             }
         }
+        // Paused they would stay in the next reading. Not after its assignment: that could cost records that have come.
+        self.consumer.resume(&paused)?;
         self.consumer.assign(&TopicPartitionList::new())?;
         Ok(())
     }

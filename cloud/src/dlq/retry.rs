@@ -18,7 +18,7 @@ use weir_shared::clock::{self, Deadline};
 use weir_shared::supervise::Error;
 use weir_shared::wire;
 
-use super::letter::{Again, Letter};
+use super::letter::{Again, Counts, Letter};
 use super::log::{self, Log};
 use super::marks::{Mark, Marks, Until};
 use super::select::{Filter, Position};
@@ -83,10 +83,12 @@ pub(super) fn run(kafka: &KafkaConfig, wanted: &Wanted<'_>) -> Result<Report, Er
     let since = wanted.filter.since.map(|since| since.at(clock::wall_ms()));
     // Opened once: what the retry itself brings to `weir.rejected` lies behind its end.
     let mut log = Log::open(kafka, since)?;
+    let counts = log.counts()?;
     if wanted.dry_run || (wanted.positions.is_empty() && !wanted.yes) {
         let Some(marks) = Marks::read(kafka, Until::Stable)? else { return Err(no_marks()) };
         let mut pass = Pass {
             marks,
+            counts: counts.clone(),
             producer: None,
             batch: Vec::new(),
             bytes: 0,
@@ -103,7 +105,7 @@ pub(super) fn run(kafka: &KafkaConfig, wanted: &Wanted<'_>) -> Result<Report, Er
     let Some(marks) = Marks::read(kafka, Until::Settled)? else { return Err(no_marks()) };
     let producer = Some(producer);
     let mut pass =
-        Pass { marks, producer, batch: Vec::new(), bytes: 0, report: Report::default(), who: who() };
+        Pass { marks, counts, producer, batch: Vec::new(), bytes: 0, report: Report::default(), who: who() };
     pass.all(&mut log, wanted, since)?;
     Ok(pass.report)
 }
@@ -137,6 +139,7 @@ fn agreed(report: &Report) -> Result<bool, Error> {
 /// One pass over what is wanted; without a producer it only looks.
 struct Pass {
     marks: Marks,
+    counts: Counts,
     producer: Option<BaseProducer>,
     batch: Vec<Going>,
     bytes: usize,
@@ -180,7 +183,8 @@ impl Pass {
         if self.batch.iter().any(|going| going.position == position) {
             return Ok(());
         }
-        match Letter::read(value).and_then(|letter| letter.again()) {
+        let again = Letter::read(value).and_then(|letter| letter.again()?.has_place(&self.counts));
+        match again {
             Ok(again) => {
                 self.report.sent += 1;
                 self.bytes += again.value.len();
@@ -301,8 +305,9 @@ mod tests {
     use super::*;
 
     fn pass() -> Pass {
-        let (marks, batch) = (Marks::default(), Vec::new());
-        Pass { marks, producer: None, batch, bytes: 0, report: Report::default(), who: "anna".to_owned() }
+        let (marks, counts, batch) = (Marks::default(), Counts::from([(wire::READINGS, 4)]), Vec::new());
+        let (report, who) = (Report::default(), "anna".to_owned());
+        Pass { marks, counts, producer: None, batch, bytes: 0, report, who }
     }
 
     fn letter(stage: &str) -> Vec<u8> {
@@ -326,11 +331,18 @@ mod tests {
         // Another letter at the same position: the topic was made anew.
         pass.one(at(1), 60, None, &letter("process")).unwrap();
         pass.one(at(5), 50, None, b"{").unwrap();
-        let refused = BTreeMap::from([("edge", 2), ("rule", 1), ("no_letter", 1)]);
+        // Of a topic that was made anew with fewer partitions.
+        let gone =
+            String::from_utf8(letter("process")).unwrap().replace("\"partition\":3", "\"partition\":4");
+        pass.one(at(6), 50, None, gone.as_bytes()).unwrap();
+        let elsewhere = gone.replace("weir.readings", "weir.gaps");
+        pass.one(at(7), 50, None, elsewhere.as_bytes()).unwrap();
+        let refused = BTreeMap::from([("edge", 2), ("rule", 1), ("no_letter", 1), ("unknown_partition", 2)]);
         assert_eq!(pass.report, Report { sent: 2, already: 1, refused });
         assert_eq!(pass.batch.iter().map(|going| going.position).collect::<Vec<_>>(), [at(0), at(1)]);
         assert_eq!((pass.batch[0].mark.of, pass.batch[0].key.as_deref()), (50, Some(&b"k"[..])));
-        let line = "2 sent again, 1 were already, 4 cannot be (edge 2, no_letter 1, rule 1)";
+        let line =
+            "2 sent again, 1 were already, 6 cannot be (edge 2, no_letter 1, rule 1, unknown_partition 2)";
         assert_eq!(pass.report.text(false), line);
     }
 }

@@ -9,8 +9,9 @@
 //! On failure: see [`follow`]; nothing is processed before every table was loaded once.
 //!
 //! **Version**: an integer that orders the states of a dimension: number of the binlog file × 10¹⁰ + offset up to which
-//! everything is there; in poll mode ms since 1970 of the load that brought the last change. A binlog that is reset
-//! begins with small numbers again.
+//! everything is there; in poll mode ms since 1970 of the load that brought the last change, by the clock of the process
+//! that loaded: it is told in outputs, and no process waits for another's. A binlog that is reset begins with small
+//! numbers again.
 
 mod board;
 mod config;

@@ -3,7 +3,7 @@
 //! Comes in: an alert, the record that raised it, its masks. Goes out: JSON in the layout of `weir_shared::wire`.
 //! Guarantees: pure; what is masked is masked in every member: `device`, `key`, `value`, `message`, `values`, `tags`,
 //! `dims`. An alert's identity is (rule, rule_version, key, episode, kind, repeat). What the rule's expression computes
-//! of a masked field is masked too; a dropped `value` is null, a dropped `key` is empty.
+//! of a masked field is masked too; a masked `value` is null, since it is a number, a dropped `key` is empty.
 //! On failure: a template with a wrong place is refused when it is compiled; [`Malformed`] as for bodies.
 
 use weir_shared::expr::{Derived, Field, Record};
@@ -127,8 +127,8 @@ pub(crate) fn write_alert(
     out.extend_from_slice(b",\"value\":");
     match view.value() {
         None => write_value(out, &Value::Float(alert.value)),
-        Some(Some(masked)) => write_text(out, &masked),
-        Some(None) => out.extend_from_slice(b"null"),
+        // The stores keep a number there; the message shows the masked text.
+        Some(_) => out.extend_from_slice(b"null"),
     }
     out.extend_from_slice(b",\"limit\":");
     write_value(out, &Value::Float(threshold.limits.limit));

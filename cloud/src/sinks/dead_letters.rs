@@ -26,6 +26,8 @@ use crate::kafka::KafkaConfig;
 
 /// How much of the refused record a dead letter carries: with base64 it stays under the usual 1 MB limit.
 const RAW_BYTES_MAX: usize = 512 * 1024;
+/// How much of the detail, in bytes: a store may quote the whole record.
+const DETAIL_BYTES_MAX: usize = 1_000;
 /// Each step of the transaction.
 const STEP: Duration = Duration::from_secs(10);
 
@@ -192,7 +194,7 @@ fn letter_json(
         },
         stage,
         reason: &letter.reason,
-        detail: &letter.detail,
+        detail: &letter.detail[..letter.detail.floor_char_boundary(DETAIL_BYTES_MAX)],
         source: "kafka",
         topic: part.topic.name(),
         received: letter.record.timestamp.max(0),
@@ -222,7 +224,7 @@ mod tests {
         let letter = Letter { record, reason: "row_malformed".into(), detail: "it \"is\"".into() };
         let json = letter_json("sink.mysql", batch.value(&record), &letter, None, "");
         let rejected = table(Topic::Rejected).unwrap();
-        let r = Row::decode(rejected, &json).unwrap();
+        let r = Row::decode(rejected, &json, SinkName::Mysql).unwrap().unwrap();
         let position = (r.identity(), r.integer("stream_partition"), r.integer("origin_offset"));
         assert_eq!(position, (None, Some(4), Some(99)));
         let texts = ["origin", "stage", "reason"].map(|name| r.text(name));
@@ -231,6 +233,19 @@ mod tests {
         assert_eq!(*r.get("raw"), Cell::Bytes(b"\xff{broken".to_vec()));
         let identity = Identity { stream: StreamId([9; 16]), partition: 1, number: 5 };
         let json = letter_json("sink.mysql", b"", &letter, Some(identity), "gw");
-        assert_eq!(Row::decode(rejected, &json).unwrap().identity(), Some(identity));
+        let r = Row::decode(rejected, &json, SinkName::Mysql).unwrap().unwrap();
+        assert_eq!(r.identity(), Some(identity));
+    }
+
+    #[test]
+    fn a_long_detail_is_cut_between_two_characters() {
+        let mut batch = Batch::default();
+        batch.push(Part { topic: Topic::Enriched, partition: 4 }, 99, 1_790_000_000_000, b"{}");
+        let record = batch.records()[0];
+        let detail = format!("x{}", "ü".repeat(600));
+        let letter = Letter { record, reason: "r".into(), detail };
+        let json = letter_json("sink.mysql", b"{}", &letter, None, "");
+        let r = Row::decode(table(Topic::Rejected).unwrap(), &json, SinkName::Mysql).unwrap().unwrap();
+        assert_eq!(r.text("detail"), format!("x{}", "ü".repeat(499)));
     }
 }

@@ -87,10 +87,15 @@ impl OriginJson<'_> {
     }
 }
 
+/// Whether a record goes to a store; `stores` are the only ones that it goes to.
+pub(super) fn goes_to(stores: Option<&[Cow<'_, str>]>, which: SinkName) -> bool {
+    stores.is_none_or(|stores| stores.iter().any(|store| store == which.name()))
+}
+
 /// Decodes a record of `weir.enriched`; `None` for one that goes only to other stores.
 pub(super) fn reading(json: &[u8], which: SinkName) -> Result<Option<Reading<'_>>, RowError> {
     let r: EnrichedJson<'_> = parse(json)?;
-    if r.weir.stores.as_ref().is_some_and(|stores| !stores.iter().any(|store| store == which.name())) {
+    if !goes_to(r.weir.stores.as_deref(), which) {
         return Ok(None);
     }
     let identity = r.weir.identity().ok_or_else(|| {

@@ -14,13 +14,18 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use weir_shared::record::{Identity, NAME_BYTES_MAX, StreamId};
 use xxhash_rust::xxh3::Xxh3;
 
+use super::SinkName;
 use super::batch::Topic;
-use super::row::{RowError, parse, short, time, wrong};
+use super::row::{RowError, goes_to, parse, short, time, wrong};
 
 mod columns;
 
 /// Longest text that is no name, in bytes.
 const TEXT_BYTES_MAX: usize = 65_535;
+/// Highest revision: the version of its document is one more, and has 63 bits.
+const REVISION_MAX: u64 = i64::MAX.unsigned_abs() - 1;
+/// The only stores that a record goes to. Every table has columns from the same object, so that it is walked over.
+const STORES: &str = "weir.stores";
 
 /// What a column holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,15 +116,32 @@ pub(super) struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    /// Takes a record apart.
-    pub(super) fn decode(table: &'static Table, json: &'a [u8]) -> Result<Self, RowError> {
+    /// Takes a record apart; `None` for one that goes only to other stores.
+    pub(super) fn decode(
+        table: &'static Table,
+        json: &'a [u8],
+        which: SinkName,
+    ) -> Result<Option<Self>, RowError> {
         let members = members(table, json)?;
+        let stores = members.iter().find(|(object, name, _)| is(STORES, object, name));
+        if let Some((_, _, raw)) = stores {
+            let stores: Option<Vec<Cow<'_, str>>> = named(STORES, parse(raw.as_bytes()))?;
+            if !goes_to(stores.as_deref(), which) {
+                return Ok(None);
+            }
+        }
         let value = |column: &Column| {
             let found = members.iter().find(|(object, name, _)| is(column.member, object, name));
             column.cell(found.map(|(_, _, raw)| *raw).filter(|raw| *raw != "null"))
         };
         let cells = table.columns.iter().map(value).collect::<Result<_, _>>()?;
-        Ok(Self { table, cells })
+        let row = Self { table, cells };
+        match table.revision.map(|revision| row.get(revision)) {
+            Some(Cell::UInt(n)) if *n > REVISION_MAX => {
+                Err(wrong("row_malformed", &format!("revision is {n}")))
+            }
+            _ => Ok(Some(row)),
+        }
     }
 
     /// The cell of a column.

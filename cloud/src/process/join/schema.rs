@@ -2,7 +2,7 @@
 //!
 //! Comes in: a connection and a `[[dimension]]`. Goes out: its columns, and what each means in a row event.
 //! Guarantees: refused are, with the statement that shows it and the way out: a key that is not unique, since a
-//! reading could then have two rows; and in binlog mode everything that would not be seen in the binlog, or not with
+//! reading could then have two rows, or not exact; and in binlog mode everything that would not be seen in the binlog, or not with
 //! the same bytes as a `SELECT` shows.
 //! On failure: [`Error::Refused`]; the caller tries again, since the table may be mended meanwhile.
 
@@ -123,7 +123,8 @@ impl Schema {
         Ok(())
     }
 
-    /// Refuses a key without a unique index of its own over its whole length, and one that may be NULL.
+    /// Refuses a key without a unique index of its own over its whole length, one that may be NULL, and one of numbers
+    /// that are not exact.
     async fn check_unique(&self, conn: &mut Conn, config: &DimensionConfig) -> Result<(), Error> {
         let statement = "SELECT INDEX_NAME, COLUMN_NAME, NON_UNIQUE, SUB_PART FROM information_schema.STATISTICS \
             WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?";
@@ -145,6 +146,14 @@ impl Schema {
             columns.len() == key.len() && key.iter().all(|i| columns.contains(i))
         };
         let (names, table) = (config.key.join(", "), config.quoted());
+        if let Some(column) = key.iter().map(|i| &self.columns[*i]).find(|column| column.is_inexact()) {
+            let (name, kind) = (quote(&column.name), &column.column_type);
+            return Err(Error::Refused(format!(
+                "the key {names} of {table} has {name}, {kind}: the text of such a number is not exact, so a reading \
+                 could miss its row or meet another one; `SHOW COLUMNS FROM {table}` shows it, a key of INT, DECIMAL or \
+                 VARCHAR mends it"
+            )));
+        }
         if !parts.iter().any(|(index, ..)| fits(index)) {
             let quoted: Vec<String> = config.key.iter().map(|name| quote(name)).collect();
             return Err(Error::Refused(format!(
@@ -213,6 +222,11 @@ fn cascades(line: &str) -> bool {
 }
 
 impl Column {
+    /// Whether several of its numbers may have one text.
+    fn is_inexact(&self) -> bool {
+        matches!(self.data_type.as_str(), "float" | "double")
+    }
+
     /// What it means in a row event, or why its text cannot be made from one.
     fn meaning(&self) -> Result<Meaning, &'static str> {
         let has = |word: &str| self.column_type.contains(word);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use weir_shared::expr::Columns;
 use weir_shared::reading::{Reading, Value};
 
-use super::config::{DimensionConfig, Missing, Part};
+use super::config::{DimensionConfig, Missing, Mode, Part};
 use super::measures::Measures;
 use super::rows;
 use super::table::{Row, Table};
@@ -22,6 +22,8 @@ pub(super) struct Dimension {
     member: Box<[u8]>,
     on: Vec<Part>,
     missing: Missing,
+    /// Its versions are times of this process's clock.
+    polled: bool,
     pub(super) measures: Measures,
 }
 
@@ -33,6 +35,7 @@ impl Dimension {
             member: format!("\"{}\":", config.name).into_bytes().into(),
             on: config.on.clone(),
             missing: config.missing,
+            polled: matches!(config.mode, Mode::Poll(_)),
             measures: Measures::new(&config.name),
         }
     }
@@ -68,7 +71,9 @@ impl Snapshot {
             }
             versions.extend_from_slice(&dimension.member);
             versions.extend_from_slice(itoa::Buffer::new().format(content.version).as_bytes());
-            numbers.push((dimension.name.clone(), content.version));
+            if !dimension.polled {
+                numbers.push((dimension.name.clone(), content.version));
+            }
         }
         versions.push(b'}');
         Self { tables, versions, numbers }
@@ -89,6 +94,7 @@ impl Snapshot {
             member: format!("\"{name}\":").into_bytes().into(),
             on: vec![Part::Device],
             missing: Missing::Emit,
+            polled: false,
             measures: Measures::new(name),
         };
         Self::new(vec![(Arc::new(dimension), Content { table, columns: Arc::default(), version })])
@@ -109,7 +115,8 @@ impl Snapshot {
         &self.versions
     }
 
-    /// The same as numbers.
+    /// The same as numbers, of those whose versions say the same to every process: not of those in poll mode, since
+    /// another process may have loaded the same rows at an earlier time.
     pub(in crate::process) fn numbers(&self) -> &[(Box<str>, u64)] {
         &self.numbers
     }
@@ -282,6 +289,7 @@ fn table(name: &str, rows: &[(&str, &str)], on: &[Part], missing: Missing) -> (A
         member: format!("\"{name}\":").into_bytes().into(),
         on: on.to_vec(),
         missing,
+        polled: false,
         measures: Measures::new(name),
     };
     (Arc::new(dimension), Content { table, columns, version: 7 })
@@ -337,6 +345,14 @@ mod tests {
         let (mut out, mut found) = (Vec::new(), Found::default());
         dims.join_device("d", &mut out, &mut found);
         assert_eq!(found.missing(), Some(Missing::Emit), "only the row of the lenient one is missing");
+    }
+
+    #[test]
+    fn versions_of_polled_tables_are_told_and_not_compared() {
+        let (mut dimension, content) = super::table("a", &[("d", "{}")], &[Part::Device], Missing::Emit);
+        Arc::get_mut(&mut dimension).unwrap().polled = true;
+        let dims = Snapshot::new(vec![(dimension, content)]);
+        assert_eq!((dims.versions(), dims.numbers()), (&br#"{"a":7}"#[..], &[][..]));
     }
 
     #[test]

@@ -2,9 +2,9 @@
 //!
 //! Comes in: the text of a QUERY event. Goes out: a [`Statement`]. Guarantees: fails closed: what is not known to be
 //! harmless is [`Statement::Suspect`]. A binlog in ROW format holds statements for what is not rows: transactions,
-//! definitions, accounts. A definition is harmless when it does not name one of the tables; a name is looked for
-//! anywhere in the text, so that no spelling hides it. Changes by statement are never harmless, whatever table they
-//! name, since a trigger may carry them on. Pure.
+//! definitions, accounts. A definition is harmless when it names none of the tables, nor, where it could be about a whole
+//! database, one of theirs; names are looked for anywhere in the text, so that no spelling hides them. Changes by
+//! statement are never harmless, whatever table they name, since a trigger may carry them on. Pure.
 
 /// What a statement does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,25 +34,25 @@ pub(super) fn classify(text: &[u8], names: &[String], databases: &[String]) -> S
         ("rollback", _) | ("xa", "rollback") => Statement::Rollback,
         // The rows of a prepared transaction came before, perhaps before the load.
         ("xa", "commit") => Statement::Suspect("xa"),
-        (
-            "" | "savepoint" | "release" | "flush" | "grant" | "revoke" | "analyze" | "optimize" | "repair",
-            _,
-        )
+        // No word at all is a comment alone.
+        ("" | "savepoint" | "release" | "flush" | "grant" | "revoke" | "optimize" | "repair", _)
         | ("xa", "end")
-        | ("set", "password" | "default") => Statement::Harmless,
+        | ("set", "password" | "default")
+        // Before any other word MariaDB executes what it analyzes.
+        | ("analyze", "table" | "local" | "no_write_to_binlog") => Statement::Harmless,
         ("create" | "alter" | "drop" | "rename" | "truncate", _) => {
-            let words = text.split(|c: char| !c.is_alphanumeric()).take(4);
-            let whole = words.into_iter().any(|word| word == "database" || word == "schema");
-            let names = if whole { databases } else { names };
             // Letters outside ASCII may be written in other ways.
             let named = |name: &String| !name.is_ascii() || text.contains(name.as_str());
-            if names.iter().any(named) { Statement::Suspect("ddl") } else { Statement::Harmless }
+            let whole = text.contains("database") || text.contains("schema");
+            let touches = names.iter().any(named) || (whole && databases.iter().any(named));
+            if touches { Statement::Suspect("ddl") } else { Statement::Harmless }
         }
         _ => Statement::Suspect("statement"),
     }
 }
 
-/// Words of a statement, without comments before and between them.
+/// Words of a statement, without comments before and between them. What is no word comes as one character; nothing comes
+/// only where nothing is left.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -67,17 +67,24 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
                 };
             } else if let Some(end) = rest.strip_prefix("*/") {
                 rest = end;
-            } else if rest.starts_with('#') || rest.starts_with("-- ") {
+            } else if rest.starts_with('#') || is_dashed(rest) {
                 rest = rest.split_once('\n').map_or("", |(_, rest)| rest);
             } else {
                 break;
             }
         }
+        let first = rest.chars().next()?;
         let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
-        let (word, after) = rest.split_at(end);
+        let (word, after) = rest.split_at(end.max(first.len_utf8()));
         rest = after;
-        (!word.is_empty()).then_some(word)
+        Some(word)
     })
+}
+
+/// Whether a comment begins here: `--` and then a space, a control character or the end.
+fn is_dashed(text: &str) -> bool {
+    let after = text.strip_prefix("--").map(|rest| rest.chars().next());
+    after.is_some_and(|next| next.is_none_or(|c| c == ' ' || c.is_ascii_control()))
 }
 
 #[cfg(test)]
@@ -116,6 +123,28 @@ mod tests {
             ("XA COMMIT X'61',X'',1", Statement::Suspect("xa")),
             ("XA END X'61',X'',1", Statement::Harmless),
             ("nonsense", Statement::Suspect("statement")),
+            // Words of comments and parts of names say nothing of what is meant.
+            ("-- schema 12\nALTER TABLE devices ADD x INT", Statement::Suspect("ddl")),
+            ("/* schema v2 */ ALTER TABLE devices MODIFY x INT", Statement::Suspect("ddl")),
+            ("RENAME TABLE schema_new TO devices", Statement::Suspect("ddl")),
+            ("DROP TABLE schema_x, devices", Statement::Suspect("ddl")),
+            ("TRUNCATE TABLE schema_devices", Statement::Suspect("ddl")),
+            ("/* ApplicationName=DBeaver 23 */ DROP DATABASE weir", Statement::Suspect("ddl")),
+            ("DROP/**/SCHEMA weir", Statement::Suspect("ddl")),
+            ("ALTER TABLE weir.other ADD x INT", Statement::Harmless),
+            // A comment is what MySQL takes for one.
+            ("--\nTRUNCATE TABLE devices", Statement::Suspect("ddl")),
+            ("--\tx\r\nDROP TABLE devices", Statement::Suspect("ddl")),
+            ("--\u{1}x\nDROP TABLE devices", Statement::Suspect("ddl")),
+            ("--x\nCOMMIT", Statement::Suspect("statement")),
+            ("--", Statement::Harmless),
+            ("-- x", Statement::Harmless),
+            ("", Statement::Harmless),
+            ("\"x\"", Statement::Suspect("statement")),
+            ("ANALYZE UPDATE devices SET a = 1", Statement::Suspect("statement")),
+            ("ANALYZE FORMAT=JSON DELETE FROM devices", Statement::Suspect("statement")),
+            ("ANALYZE NO_WRITE_TO_BINLOG TABLE devices", Statement::Harmless),
+            ("ANALYZE /* x */ TABLE devices", Statement::Harmless),
         ] {
             assert_eq!(classify(text.as_bytes(), &names, &databases), wanted, "{text}");
         }

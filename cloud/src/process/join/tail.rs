@@ -186,8 +186,8 @@ impl Tail {
             39 | 166..=171 if self.followed(event.data)?.is_none() => {}
             // Heartbeat: the server has nothing after it.
             27 | 41 => {}
-            // MySQL's GTIDs; MariaDB's, whose flag 1 says that a single statement follows.
-            33 | 34 => self.begin(Phase::Announced),
+            // MySQL's GTIDs, 42 with a tag; MariaDB's, whose flag 1 says that a single statement follows.
+            33 | 34 | 42 => self.begin(Phase::Announced),
             162 => {
                 let alone = event.data.get(12).ok_or("broken_event")? & 1 == 1;
                 self.begin(if alone { Phase::Announced } else { Phase::Inside });
@@ -288,6 +288,7 @@ impl Tail {
         let mut data = images.rows;
         let mut image = Image { wires, table, text: &mut self.text };
         while !data.is_empty() {
+            let before = self.staged.len();
             if images.before {
                 image.read(&mut data, |dimension, layout, values| {
                     if layout.key(values, &mut self.room.0) {
@@ -301,7 +302,15 @@ impl Tail {
                     if layout.key(values, &mut self.room.0) {
                         let row = layout.row(&self.room.0, values, &mut self.room.1);
                         self.staged_bytes += self.room.0.len() + self.room.1.len();
-                        self.staged.push((dimension, Change::Put(row)));
+                        let put = (dimension, Change::Put(row));
+                        // What takes the place of a row needs no removal.
+                        let is_its = |(of, change): &&mut (usize, Change)| {
+                            *of == dimension && matches!(change, Change::Remove(key) if **key == *self.room.0)
+                        };
+                        match self.staged[before..].iter_mut().find(is_its) {
+                            Some(removal) => *removal = put,
+                            None => self.staged.push(put),
+                        }
                     }
                 })?;
             }

@@ -153,8 +153,11 @@ fn tables_that_cannot_be_followed_are_refused_and_polled() {
     rig.table("dim_part", "device VARCHAR(40) NOT NULL, n INT NOT NULL, UNIQUE (device, n)", "");
     rig.run("DROP TABLE IF EXISTS dim_other; CREATE TABLE dim_other (device INT NOT NULL PRIMARY KEY) ENGINE=MyISAM");
     rig.table("dim_charset", "device INT NOT NULL PRIMARY KEY, x VARCHAR(9) CHARACTER SET cp1250", "");
+    rig.table("dim_inexact", "device FLOAT NOT NULL PRIMARY KEY, n INT", "");
     for (table, more, part) in [
         ("dim_child", "", "ON DELETE CASCADE"),
+        ("dim_inexact", "", "is not exact"),
+        ("dim_inexact", "mode = 'poll'", "is not exact"),
         ("dim_free", "", "ADD UNIQUE (`device`)"),
         ("dim_null", "", "may be NULL"),
         ("dim_prefix", "", "has no unique index"),

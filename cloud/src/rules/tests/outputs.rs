@@ -132,6 +132,24 @@ fn what_is_computed_of_something_masked_is_masked() {
     assert_eq!((&alert["value"], &alert["values"]), (&json!(null), &body["values"]));
 }
 
+#[test]
+fn an_alert_of_something_masked_is_a_row_of_every_store() {
+    for method in [r#""hash""#, r#""drop""#, r#""keep_last","keep":1"#] {
+        let set = set(&[
+            row("m", "mask", &format!(r#"{{"fields":["values.t"],"method":{method}}}"#)),
+            row("t", "threshold", r#"{"value":"values.t","above":80,"message":"{value}"}"#),
+        ]);
+        let (verdict, _) = run(&set, BODY);
+        let mut out = Vec::new();
+        write_alert(&mut out, &set, &verdict, &verdict.alerts[0], &reading(BODY), &context()).unwrap();
+        let alert: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(alert["value"], json!(null), "{method}");
+        assert_eq!(crate::sinks::takes_alert(&out), Ok(()), "{method}");
+        let message = alert["message"].as_str().unwrap();
+        assert!(!message.contains("90") && message.is_empty() == method.contains("drop"), "{message}");
+    }
+}
+
 fn scalar() -> impl Strategy<Value = serde_json::Value> {
     prop_oneof![
         any::<bool>().prop_map(|v| json!(v)),

@@ -115,7 +115,7 @@ impl RowWriter {
                 Written { month: month(r.time), received: r.received }
             }
             Some(table) => {
-                let row = Row::decode(table, json)?;
+                let Some(row) = Row::decode(table, json, SinkName::Clickhouse)? else { return Ok(None) };
                 for (column, value) in table.columns.iter().zip(&row.cells) {
                     cell(column, value, out);
                 }

@@ -7,6 +7,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::super::SinkName;
 use super::super::batch::{Record, Topic};
@@ -44,7 +45,7 @@ impl Place {
                 Ok(Some(Placed { index, id, version: None, received: r.received }))
             }
             Some(table) => {
-                let row = Row::decode(table, json)?;
+                let Some(row) = Row::decode(table, json, SinkName::Elasticsearch)? else { return Ok(None) };
                 let id = match row.logical_id() {
                     Some(id) => BASE64URL.encode(id),
                     None => BASE64URL.encode(record_id(record, &row)),
@@ -55,7 +56,7 @@ impl Place {
                 let index = format!("{}-{name}-{when}", self.prefix);
                 // Versions of documents begin at 1.
                 let revision = table.revision.and_then(|revision| row.integer(revision));
-                Ok(Some(Placed { index, id, version: revision.map(|n| n.saturating_add(1)), received: time }))
+                Ok(Some(Placed { index, id, version: revision.map(|n| n + 1), received: time }))
             }
         }
     }
@@ -86,8 +87,12 @@ fn month(ms: i64) -> String {
     if YEARS.contains(&c.year) { format!("{:04}.{:02}", c.year, c.month) } else { "outside".to_owned() }
 }
 
-/// What a dead letter or a loss is: the record it was, and for a dead letter where and by whom it was rejected. A record
-/// without identity is its position in the topic it came from; without that either, its own position.
+/// What the dead letters of rules say in `stage`: one for each rule that failed on a record.
+const RULE: &str = "rule";
+
+/// What a dead letter or a loss is: the record it was, and for a dead letter where and by whom it was rejected, in a rule
+/// by which of them: its detail. A record without identity is its position in the topic it came from; without that
+/// either, its own position; there may be several losses at one, of different reasons.
 fn record_id(record: &Record, row: &Row<'_>) -> Vec<u8> {
     let mut id = Vec::with_capacity(64);
     let origin = row.text("origin");
@@ -113,6 +118,13 @@ fn record_id(record: &Record, row: &Row<'_>) -> Vec<u8> {
         let stage = row.text("stage");
         id.push(0);
         id.extend_from_slice(&stage.as_bytes()[..stage.len().min(120)]);
+        if stage == RULE {
+            id.extend_from_slice(&xxh3_128(row.text("detail").as_bytes()).to_be_bytes());
+        }
+    } else if row.identity().is_none() {
+        let reason = row.text("reason");
+        id.push(0);
+        id.extend_from_slice(&reason.as_bytes()[..reason.len().min(120)]);
     }
     id
 }
@@ -208,5 +220,42 @@ mod tests {
         }
         assert_ne!(placed(Topic::Losses, 1, &edge).id, placed(Topic::Losses, 1, &cloud).id);
         assert_ne!(placed(Topic::Losses, 1, &loss("")).id, placed(Topic::Losses, 2, &loss("")).id);
+        // One record can show several losses.
+        let other = cloud.replace("\"reason\":\"r\"", "\"reason\":\"s\"");
+        assert_ne!(placed(Topic::Losses, 1, &cloud).id, placed(Topic::Losses, 1, &other).id);
+    }
+
+    #[test]
+    fn each_rule_that_fails_on_a_reading_has_its_own_dead_letter() {
+        let letter = |stage: &str, detail: &str| {
+            let json = format!(
+                r#"{{"weir":{{"stream":"000102030405060708090a0b0c0d0e0f","partition":1,"number":5,
+                "topic":"weir.readings"}},"stage":"{stage}","reason":"rule_failed","detail":"{detail}","received":1}}"#
+            );
+            placed(Topic::Rejected, 1, &json).id
+        };
+        assert_ne!(letter("rule", "a: no such key"), letter("rule", "b: no such key"));
+        assert_eq!(letter("rule", "a: no such key"), letter("rule", "a: no such key"));
+        // Elsewhere the text may change with the program.
+        assert_eq!(letter("process", "a"), letter("process", "b"));
+    }
+
+    #[test]
+    fn a_revision_has_room_for_the_version_that_is_one_more() {
+        let json = |revision: u64| {
+            format!(
+                r#"{{"weir":{{"stream":"000102030405060708090a0b0c0d0e0f","partition":1,"number":1,"edge":"g"}},
+                "rule":"r","key":{{}},"start":5,"end":9,"revision":{revision}}}"#
+            )
+        };
+        let most = i64::MAX.unsigned_abs() - 1;
+        assert_eq!(placed(Topic::Aggregates, 1, &json(most)).version, Some(i64::MAX));
+        for revision in [most + 1, most + 2, u64::MAX] {
+            let mut batch = Batch::default();
+            let json = json(revision);
+            batch.push(Part { topic: Topic::Aggregates, partition: 2 }, 1, 0, json.as_bytes());
+            let refused = place().of(&batch.records()[0], json.as_bytes()).unwrap_err();
+            assert_eq!(refused.reason, "row_malformed");
+        }
     }
 }

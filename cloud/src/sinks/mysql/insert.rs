@@ -236,7 +236,7 @@ fn row_values(topic: Topic, json: &[u8], values: &mut Vec<Value>) -> Result<Opti
         reading(&r, values);
         return Ok(Some(r.received));
     };
-    let row = Row::decode(table, json)?;
+    let Some(row) = Row::decode(table, json, SinkName::Mysql)? else { return Ok(None) };
     if table.revision.is_some() {
         values.push(Value::from(row.logical_id().map(|id| id.to_vec())));
     }

@@ -15,6 +15,8 @@ use super::{answer, connect, session_options};
 const STATEMENTS: &str = include_str!("../../../../deploy/sql/mysql.sql");
 /// Error of a statement that adds a column which is there.
 const COLUMN_THERE: u16 = 1060;
+/// How the statement begins that adds to a table of an older version the one column which that lacks.
+const ADD_RULES: &str = "ALTER TABLE weir_readings ADD COLUMN rules ";
 
 /// Makes what is missing; with `dry_run` prints the statements.
 pub(in crate::sinks) async fn init(config: &MysqlConfig, dry_run: bool) -> Result<(), Failure> {
@@ -24,13 +26,26 @@ pub(in crate::sinks) async fn init(config: &MysqlConfig, dry_run: bool) -> Resul
     }
     let mut connection = connect(&session_options(&config.options)).await?;
     for statement in STATEMENTS.split_inclusive(";\n").map(str::trim).filter(|s| s.ends_with(';')) {
+        // Asked first: only then does it need no right to alter, and no lock on a table that is written to.
+        if statement.contains(ADD_RULES) && has_rules(&mut connection).await? {
+            continue;
+        }
+        // Without a limit: a large table takes its time.
         match connection.query_drop(statement.trim_end_matches(';')).await {
+            // Another `init` was faster.
             Err(mysql_async::Error::Server(error)) if error.code == COLUMN_THERE => {}
             done => done.map_err(|e| Failure::Store(e.to_string()))?,
         }
     }
     check(&mut connection).await?;
     answer(connection.disconnect()).await
+}
+
+async fn has_rules(connection: &mut Conn) -> Result<bool, Failure> {
+    let ask = "SELECT COUNT(*) FROM information_schema.COLUMNS \
+        WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'weir_readings' AND COLUMN_NAME = 'rules'";
+    let found: Option<u64> = answer(connection.query_first(ask)).await?;
+    Ok(found.is_some_and(|columns| columns > 0))
 }
 
 /// Asks without changing anything.
@@ -73,4 +88,15 @@ pub(super) async fn check(connection: &mut Conn) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_statement_that_is_known_changes_a_table() {
+        let alters: Vec<_> = STATEMENTS.lines().filter(|line| line.starts_with("ALTER ")).collect();
+        assert!(alters.len() == 1 && alters[0].starts_with(ADD_RULES), "{alters:?}");
+    }
 }

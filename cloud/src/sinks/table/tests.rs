@@ -19,7 +19,7 @@ const REJECTION: &str = r#"{"weir":{"stream":"000102030405060708090a0b0c0d0e0f",
 "topic":"sensors/7","received":1790000000042,"bytes":11,"raw":"AAH/"}"#;
 
 fn decode(topic: Topic, json: &str) -> Result<Row<'_>, RowError> {
-    Row::decode(table(topic).unwrap(), json.as_bytes())
+    Row::decode(table(topic).unwrap(), json.as_bytes(), SinkName::Mysql).map(Option::unwrap)
 }
 
 #[test]
@@ -165,8 +165,35 @@ fn what_no_store_holds_is_refused_with_its_reason() {
     assert_eq!(reason(Topic::Rejected, REJECTION, "AAH/", "A?"), "raw_not_base64");
     assert_eq!(decode(Topic::Losses, "").unwrap_err().reason, "row_malformed");
     assert_eq!(decode(Topic::Losses, "[]").unwrap_err().reason, "row_malformed");
-    let broken = Row::decode(table(Topic::Losses).unwrap(), b"{\"reason\":\"\xff\"}").unwrap_err();
+    let losses = table(Topic::Losses).unwrap();
+    let broken = Row::decode(losses, b"{\"reason\":\"\xff\"}", SinkName::Mysql).unwrap_err();
     assert_eq!(broken.reason, "row_malformed");
     let error = decode(Topic::Alerts, &ALERT.replace("\"value\":81", "\"value\":true")).unwrap_err();
     assert!(error.detail.starts_with("value: "), "{}", error.detail);
+}
+
+#[test]
+fn a_record_of_any_topic_goes_to_all_stores_or_to_those_that_it_names() {
+    for (topic, json) in [
+        (Topic::Aggregates, AGGREGATE),
+        (Topic::Losses, LOSS),
+        (Topic::Alerts, ALERT),
+        (Topic::Rejected, REJECTION),
+    ] {
+        let with = |stores: &str| json.replacen("\"partition\"", &format!("{stores}\"partition\""), 1);
+        let goes = |stores: &str| {
+            let json = with(stores);
+            SinkName::ALL
+                .map(|which| Row::decode(table(topic).unwrap(), json.as_bytes(), which).unwrap().is_some())
+        };
+        assert_eq!(goes(""), [true; 3]);
+        assert_eq!(goes("\"stores\":null,"), [true; 3]);
+        assert_eq!(goes("\"stores\":[\"clickhouse\",\"m\\u0079sql\"],"), [true, false, true]);
+        assert_eq!(goes("\"stores\":[],"), [false; 3]);
+        assert_eq!(decode(topic, &with("\"stores\":7,")).unwrap_err().reason, "row_malformed");
+        // What goes elsewhere is nobody's dead letter here, whatever else is wrong with it.
+        let wrong = with("\"stores\":[],").replace("\"reason\"", "\"x\"").replace("\"rule\"", "\"x\"");
+        let got = Row::decode(table(topic).unwrap(), wrong.as_bytes(), SinkName::Mysql);
+        assert!(got.unwrap().is_none());
+    }
 }

@@ -160,6 +160,25 @@ fn harmless_events_move_the_position_only() {
 }
 
 #[test]
+fn a_row_that_keeps_its_key_is_not_removed() {
+    let mut tail = tail();
+    let update = rows(9, &[3, 3], &[image("a", 1), image("a", 2), image("a", 2), image("b", 3)]);
+    read(&mut tail, &[(2, query("BEGIN")), (19, ours()), (24, update), (16, vec![0; 8])]).unwrap();
+    assert_eq!(taken(&mut tail), ["a {\"n\":2}", "-a", "b {\"n\":3}"]);
+}
+
+#[test]
+fn a_tagged_gtid_of_mysql_announces_what_follows() {
+    let mut tail = tail();
+    let insert = rows(9, &[3], &[image("a", 1)]);
+    read(&mut tail, &[(2, query("BEGIN")), (19, ours()), (23, insert)]).unwrap();
+    // What had no end is given up.
+    read(&mut tail, &[(42, vec![0; 40]), (2, query("GRANT SELECT ON x.y TO u"))]).unwrap();
+    assert!(!tail.has_changes());
+    assert_eq!(tail.complete(), tail.position());
+}
+
+#[test]
 fn places_beyond_4_gib_go_on() {
     assert_eq!(unwrap_offset(100, 200), 200);
     assert_eq!(unwrap_offset(0xffff_ff00, 0x10), 0x1_0000_0010);

@@ -143,7 +143,8 @@ impl Rig {
     }
 
     pub(super) fn version(&self, dimension: &str) -> u64 {
-        self.snapshot().numbers().iter().find(|(name, _)| &**name == dimension).unwrap().1
+        let versions: serde_json::Value = serde_json::from_slice(self.snapshot().versions()).unwrap();
+        versions[dimension].as_u64().unwrap()
     }
 
     /// JSON of the row of a dimension.
