@@ -20,6 +20,7 @@ use weir_harness::stack::Stack;
 use weir_shared::clock::{self, Deadline};
 use weir_shared::wire;
 
+use crate::alone;
 use crate::first_light::first_light;
 
 /// More than a retry sends in one transaction, several times over.
@@ -49,6 +50,7 @@ struct Scene<'a> {
 #[test]
 fn dead_letters_go_through_again_exactly_once() {
     let run = first_light();
+    let _alone = alone();
     let programs = Programs::new(&run.stack).unwrap();
     let scene = Scene { stack: &run.stack, programs, oracle: Oracle::new(&run.stack.addresses()).unwrap() };
     scene.start().unwrap();

@@ -2,9 +2,11 @@
 //!
 //! All tests share one stack (`test`: its own ports and folder) and one run of the simulated devices, with a kill -9
 //! of each program in mid-stream; the first test that needs the run makes it. What they read afterwards does not
-//! change any more, except in [`damage`], which waits for the others: they only look at what the run left behind; [`dlq`] then
-//! brings records of its own.
+//! change any more, except in [`damage`], which waits for the others: they only look at what the run left behind.
+//! [`outputs`] and [`dlq`] start the programs again, one after the other, with records of their own, of no run.
 //! A server or program that is missing fails the tests; nothing is skipped, nothing is tried again.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 mod books;
 mod damage;
@@ -12,3 +14,9 @@ mod dlq;
 mod first_light;
 mod outputs;
 mod rules;
+
+/// Whoever starts programs holds this: there is one of each.
+fn alone() -> MutexGuard<'static, ()> {
+    static PROGRAMS: Mutex<()> = Mutex::new(());
+    PROGRAMS.lock().unwrap_or_else(PoisonError::into_inner)
+}

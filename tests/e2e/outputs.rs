@@ -17,6 +17,7 @@ use weir_harness::stream::new_run_name;
 use weir_shared::clock::Deadline;
 use weir_shared::wire;
 
+use crate::alone;
 use crate::first_light::first_light;
 use crate::outputs::records::{Records, Table};
 
@@ -38,6 +39,7 @@ type Rows = BTreeMap<Table, Vec<String>>;
 #[test]
 fn every_topic_is_in_every_store_once_although_the_cloud_was_killed() {
     let run = first_light();
+    let _alone = alone();
     let oracle = Oracle::new(&run.stack.addresses()).unwrap();
     let programs = Programs::new(&run.stack).unwrap();
     let records = Records::new(&new_run_name());

@@ -19,6 +19,8 @@ struct Enriched {
     device: String,
     time: i64,
     values: BTreeMap<String, serde_json::Value>,
+    /// A reading without any is of no run.
+    #[serde(default)]
     tags: BTreeMap<String, String>,
 }
 
