@@ -18,8 +18,6 @@ pub(crate) mod tables;
 mod follow;
 mod look;
 mod measures;
-#[cfg(test)]
-mod real;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -106,3 +104,6 @@ impl Rules {
         self.0.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

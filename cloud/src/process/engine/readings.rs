@@ -31,13 +31,7 @@ impl Cycle<'_> {
         tally: &mut Tally,
         emit: &mut impl Emit,
     ) -> Result<(), Refused> {
-        let mut reading = std::mem::take(&mut self.engine.reading).recycled();
-        let done = match reading.check(body) {
-            Ok(()) => self.came(record, whose, (&reading, body), state, tally, emit),
-            Err(refusal) => Err(refusal.into()),
-        };
-        self.engine.reading = reading.recycled();
-        done
+        self.checked(body, |cycle, reading| cycle.came(record, whose, (reading, body), state, tally, emit))
     }
 
     /// A reading that is not to wait, whatever it lacks.
@@ -50,12 +44,22 @@ impl Cycle<'_> {
         tally: &mut Tally,
         emit: &mut impl Emit,
     ) -> Result<(), Refused> {
+        self.checked(body, |cycle, reading| {
+            let joined = cycle.join(reading);
+            cycle.goes_on(record, whose, (reading, body, joined), state, tally, emit)
+        })
+    }
+
+    /// Parses a reading in the room of the one before.
+    #[inline]
+    fn checked(
+        &mut self,
+        body: &[u8],
+        then: impl FnOnce(&mut Self, &Reading<'_>) -> Result<(), Refused>,
+    ) -> Result<(), Refused> {
         let mut reading = std::mem::take(&mut self.engine.reading).recycled();
         let done = match reading.check(body) {
-            Ok(()) => {
-                let joined = self.join(&reading);
-                self.goes_on(record, whose, (&reading, body, joined), state, tally, emit)
-            }
+            Ok(()) => then(self, &reading),
             Err(refusal) => Err(refusal.into()),
         };
         self.engine.reading = reading.recycled();

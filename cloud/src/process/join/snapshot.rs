@@ -281,7 +281,8 @@ fn table(name: &str, rows: &[(&str, &str)], on: &[Part], missing: Missing) -> (A
     let mut columns: Arc<[Box<str>]> = Arc::default();
     for (key, row) in rows {
         table.put(Row::new(key.as_bytes(), row.as_bytes()));
-        let members: serde_json::Map<String, serde_json::Value> = serde_json::from_str(row).unwrap();
+        let members: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(row).expect("the row of a test is JSON");
         columns = members.keys().map(|column| column.as_str().into()).collect();
     }
     let dimension = Dimension {

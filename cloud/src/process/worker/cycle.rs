@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use rdkafka::consumer::{CommitMode, Consumer};
-use rdkafka::message::Message;
+use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::producer::BaseRecord;
 use rdkafka::{Offset, TopicPartitionList};
 use weir_shared::clock::{self, Deadline};
@@ -16,7 +16,7 @@ use weir_shared::pulse::Pulse;
 use super::{Worker, collect, seek};
 use crate::faults;
 use crate::process::assignment::{Partition, Partitions, Place};
-use crate::process::engine::{Due, Emit, Engine, Outgoing, World};
+use crate::process::engine::{Cycle, Due, Emit, Engine, Outgoing, World};
 use crate::process::measures::Tally;
 use crate::process::transaction::{self, Failure, Transaction, classify};
 use crate::process::{INPUTS, Input};
@@ -47,41 +47,10 @@ impl Worker<'_> {
         let began = clock::instant();
         let transaction = Transaction::begin(&self.producer)?;
         let mut tallies: [Tally; INPUTS] = Default::default();
-        // The next offset of every partition that this cycle touches.
-        let mut ends: Vec<(Place, i64)> = Vec::new();
         let mut cycle = engine.begin(world, now_ms);
-        for (place, readings) in &due {
-            let Some(Partition::Ready { state, next }) = self.partitions.get(*place) else { continue };
-            ends.push((*place, *next));
-            state.applies(world.rules.number, world.tables.numbers());
-            let tally = &mut tallies[place.0.index()];
-            for reading in readings {
-                cycle.release(place.1, reading, state, tally, &mut Sending(&transaction))?;
-            }
-        }
-        // The first offset that this cycle leaves out, of each partition.
-        let mut rest: Vec<(Place, i64)> = Vec::new();
-        let stop_at = Deadline::after(COMPUTE_MAX);
-        for (n, message) in batch.iter().enumerate() {
-            let Some(input) = Input::from_topic(message.topic()) else { continue };
-            let place = (input, message.partition());
-            if !rest.is_empty() || (n % LOOK_EVERY == LOOK_EVERY - 1 && stop_at.passed()) {
-                if !rest.iter().any(|(left, _)| *left == place) {
-                    rest.push((place, message.offset()));
-                }
-                continue;
-            }
-            let Some(Partition::Ready { state, .. }) = self.partitions.get(place) else { continue };
-            match ends.iter_mut().find(|(p, _)| *p == place) {
-                Some((_, end)) => *end = message.offset() + 1,
-                None => {
-                    ends.push((place, message.offset() + 1));
-                    state.applies(world.rules.number, world.tables.numbers());
-                }
-            }
-            let incoming = collect::incoming(input, message);
-            cycle.process(&incoming, state, &mut tallies[input.index()], &mut Sending(&transaction))?;
-        }
+        let mut sending = Sending(&transaction);
+        let Touched { ends, rest } =
+            compute(&mut self.partitions, &mut cycle, world, (&due, &batch), &mut tallies, &mut sending)?;
         drop(batch);
         faults::kill_at("cloud.s1");
         send_state(&transaction, &mut self.partitions, &ends)?;
@@ -123,6 +92,57 @@ impl Worker<'_> {
             self.versions.tripped(rule);
         }
     }
+}
+
+/// The partitions that a cycle touches.
+#[derive(Default)]
+struct Touched {
+    /// The next offset of each.
+    ends: Vec<(Place, i64)>,
+    /// The first offset that the cycle leaves out, where it leaves some out.
+    rest: Vec<(Place, i64)>,
+}
+
+/// Readings that wait no longer, then the batch, as far as the time goes.
+fn compute(
+    partitions: &mut Partitions,
+    cycle: &mut Cycle<'_>,
+    world: &World,
+    (due, batch): (&[(Place, Vec<Due>)], &[BorrowedMessage<'_>]),
+    tallies: &mut [Tally; INPUTS],
+    sending: &mut Sending<'_>,
+) -> Result<Touched, Failure> {
+    let Touched { mut ends, mut rest } = Touched::default();
+    for (place, readings) in due {
+        let Some(Partition::Ready { state, next }) = partitions.get(*place) else { continue };
+        ends.push((*place, *next));
+        state.applies(world.rules.number, world.tables.numbers());
+        for reading in readings {
+            cycle.release(place.1, reading, state, &mut tallies[place.0.index()], sending)?;
+        }
+    }
+    let stop_at = Deadline::after(COMPUTE_MAX);
+    for (n, message) in batch.iter().enumerate() {
+        let Some(input) = Input::from_topic(message.topic()) else { continue };
+        let place = (input, message.partition());
+        if !rest.is_empty() || (n % LOOK_EVERY == LOOK_EVERY - 1 && stop_at.passed()) {
+            if !rest.iter().any(|(left, _)| *left == place) {
+                rest.push((place, message.offset()));
+            }
+            continue;
+        }
+        let Some(Partition::Ready { state, .. }) = partitions.get(place) else { continue };
+        match ends.iter_mut().find(|(p, _)| *p == place) {
+            Some((_, end)) => *end = message.offset() + 1,
+            None => {
+                ends.push((place, message.offset() + 1));
+                state.applies(world.rules.number, world.tables.numbers());
+            }
+        }
+        let incoming = collect::incoming(input, message);
+        cycle.process(&incoming, state, &mut tallies[input.index()], sending)?;
+    }
+    Ok(Touched { ends, rest })
 }
 
 /// Readings that wait no longer, by partition; nearly always none.

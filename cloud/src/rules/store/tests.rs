@@ -1,6 +1,5 @@
-//! Following the tables of a real server. Run by name, with the server in `WEIR_TEST_MYSQL`
-//! (`mysql://user:password@host:port/database`, whose tables weir_rules… are emptied):
-//! `cargo test --release -p weir-cloud rules::store::real -- --ignored --test-threads 1`.
+//! Following the tables of a real server: that of the stack `test`, unless `WEIR_TEST_MYSQL` names another
+//! (`mysql://user:password@host:port/database`). Its tables weir_rules… are emptied: no program may follow them.
 
 use std::sync::MutexGuard;
 use std::time::Duration;
@@ -26,7 +25,8 @@ impl Bench {
     fn new() -> Self {
         static ALONE: Mutex<()> = Mutex::new(());
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let url = std::env::var("WEIR_TEST_MYSQL").expect("WEIR_TEST_MYSQL names a server");
+        let stack = || weir_harness::addresses::Ports::of("test").unwrap().addresses().mysql_url;
+        let url = std::env::var("WEIR_TEST_MYSQL").unwrap_or_else(|_| stack());
         let url = mysql_async::Opts::from_url(&url).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let connection = runtime.block_on(async {
@@ -127,7 +127,6 @@ fn in_force(loaded: &Loaded) -> Vec<(String, u32)> {
 }
 
 #[test]
-#[ignore = "needs a server: see the top of the file"]
 fn many_processes_agree_on_one_number_for_every_change() {
     let mut bench = Bench::new();
     for slot in ["p0", "p1", "p2"] {
@@ -172,7 +171,6 @@ fn many_processes_agree_on_one_number_for_every_change() {
 }
 
 #[test]
-#[ignore = "needs a server: see the top of the file"]
 fn a_tripped_rule_leaves_one_process_until_it_is_activated_again() {
     let mut bench = Bench::new();
     let (one, other) = (bench.start("p0"), bench.start("p1"));
@@ -198,7 +196,6 @@ fn a_tripped_rule_leaves_one_process_until_it_is_activated_again() {
 }
 
 #[test]
-#[ignore = "needs a server: see the top of the file"]
 fn from_commit_to_published() {
     const CHANGES: usize = 100;
     let mut bench = Bench::new();
@@ -224,7 +221,8 @@ fn from_commit_to_published() {
     took.sort();
     let at = |q: usize| took[(took.len() * q).div_ceil(100) - 1].as_millis();
     eprintln!("commit → published: p50 {} ms, p99 {} ms, max {} ms", at(50), at(99), at(100));
-    assert!(at(99) < 500, "p99 {} ms", at(99));
+    // Alone on two cores it is 300; other tests run beside it.
+    assert!(at(99) < 1_000, "p99 {} ms", at(99));
     let sets: Vec<u64> = bench.ask("SELECT COUNT(*) FROM weir_rules_sets");
     assert_eq!(sets, [CHANGES as u64 + 1]);
     bench.stop_all();
