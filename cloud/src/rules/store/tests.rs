@@ -1,5 +1,5 @@
-//! Following the tables of a real server: that of the stack `test`, unless `WEIR_TEST_MYSQL` names another
-//! (`mysql://user:password@host:port/database`). Its tables weir_rules… are emptied: no program may follow them.
+//! Following the tables of a real server, in a database of their own, so that no other program follows them: that of the
+//! stack `test`, unless `WEIR_RULES_MYSQL=host:port` names another on which root has no password.
 
 use std::sync::MutexGuard;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use weir_shared::clock::{self, Deadline};
 
 use super::*;
 
+const DATABASE: &str = "weir_rules_store";
 const LONGEST: Duration = Duration::from_secs(20);
 
 /// A database of our own for the time of a test, and processes that follow it.
@@ -25,20 +26,24 @@ impl Bench {
     fn new() -> Self {
         static ALONE: Mutex<()> = Mutex::new(());
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let stack = || weir_harness::addresses::Ports::of("test").unwrap().addresses().mysql_url;
-        let url = std::env::var("WEIR_TEST_MYSQL").unwrap_or_else(|_| stack());
-        let url = mysql_async::Opts::from_url(&url).unwrap();
+        let stack = || {
+            let port = weir_harness::addresses::Ports::of("test").unwrap().mysql();
+            format!("{}:{port}", weir_harness::addresses::HOST)
+        };
+        let server = std::env::var("WEIR_RULES_MYSQL").unwrap_or_else(|_| stack());
+        let url = |database| mysql_async::Opts::from_url(&format!("mysql://root@{server}/{database}")).unwrap();
+        let (server, url) = (url(""), url(DATABASE));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let connection = runtime.block_on(async {
+            let mut connection = Conn::new(server).await.unwrap();
+            connection.query_drop(format!("DROP DATABASE IF EXISTS {DATABASE}")).await.unwrap();
+            connection.query_drop(format!("CREATE DATABASE {DATABASE} CHARACTER SET utf8mb4")).await.unwrap();
+            connection.disconnect().await.unwrap();
             tables::init(&url, false).await.unwrap();
             tables::init(&url, false).await.unwrap(); // may be repeated
             tables::connect(&url).await.unwrap()
         });
-        let mut bench = Self { url, runtime, connection, processes: Vec::new(), _alone: alone };
-        for table in ["", "_active", "_changes", "_sets", "_status", "_processes"] {
-            bench.sql(&format!("TRUNCATE TABLE weir_rules{table}"));
-        }
-        bench
+        Self { url, runtime, connection, processes: Vec::new(), _alone: alone }
     }
 
     fn sql(&mut self, statement: &str) {
