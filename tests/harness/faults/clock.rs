@@ -1,26 +1,33 @@
 //! A wall clock that can be turned while a program runs, by libfaketime.
 //!
 //! Comes in: an offset to the real time. Goes out: the environment of a program, which from then on reads the offset from
-//! a file. The monotonic clock stays true.
+//! a file. The monotonic clock stays true. Waits until a time of the wall clock end when that clock says so; those of C11,
+//! which libfaketime leaves alone, by a library of ours.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
+use super::shim::compiled;
+
+const TIMED_WAIT: &str = include_str!("timed_wait.c");
+
 /// The clock of one program.
 #[derive(Debug)]
 pub struct FakeClock {
     file: PathBuf,
+    timed_wait: PathBuf,
 }
 
 impl FakeClock {
     /// Begins at this offset in seconds.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// When the file cannot be written or the library not compiled.
     pub fn new(folder: &Path, offset_s: i64) -> anyhow::Result<Self> {
-        let clock = Self { file: folder.join("faketime") };
+        let timed_wait = compiled(folder, "timed_wait", TIMED_WAIT)?;
+        let clock = Self { file: folder.join("faketime"), timed_wait };
         clock.turn(offset_s)?;
         Ok(clock)
     }
@@ -41,9 +48,9 @@ impl FakeClock {
     /// # Errors
     /// When libfaketime is not installed.
     pub fn environment(&self) -> anyhow::Result<Vec<(String, String)>> {
-        let library = library("faketime/libfaketimeMT.so.1")?;
+        let libraries = format!("{}:{}", library("faketime/libfaketimeMT.so.1")?, self.timed_wait.display());
         let pairs = [
-            ("LD_PRELOAD", library),
+            ("LD_PRELOAD", libraries),
             ("FAKETIME_TIMESTAMP_FILE", self.file.display().to_string()),
             ("FAKETIME_NO_CACHE", "1".to_owned()),
             ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),

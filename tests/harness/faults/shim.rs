@@ -48,11 +48,7 @@ impl Shim {
     /// # Errors
     /// When the library cannot be compiled or the control file not written.
     pub fn new(folder: &Path, below: &Path) -> anyhow::Result<Self> {
-        fs::create_dir_all(folder)?;
-        let (source, library) = (folder.join("shim.c"), folder.join("shim.so"));
-        fs::write(&source, SOURCE)?;
-        let (from, to) = (source.display().to_string(), library.display().to_string());
-        run(&["gcc", "-O2", "-Wall", "-shared", "-fPIC", "-o", &to, &from, "-ldl"])?;
+        let library = compiled(folder, "shim", SOURCE)?;
         let control = folder.join("shim.control");
         fs::write(&control, [0; 40])?;
         let words = File::options().read(true).write(true).open(&control)?;
@@ -116,4 +112,14 @@ impl Shim {
         self.words.read_exact_at(&mut bytes, place * 8)?;
         Ok(u64::from_ne_bytes(bytes))
     }
+}
+
+/// A library to be preloaded, from its source in C.
+pub(super) fn compiled(folder: &Path, name: &str, source: &str) -> anyhow::Result<PathBuf> {
+    fs::create_dir_all(folder)?;
+    let (from, library) = (folder.join(format!("{name}.c")), folder.join(format!("{name}.so")));
+    fs::write(&from, source)?;
+    let (from, to) = (from.display().to_string(), library.display().to_string());
+    run(&["gcc", "-O2", "-Wall", "-shared", "-fPIC", "-o", &to, &from, "-ldl"])?;
+    Ok(library)
 }

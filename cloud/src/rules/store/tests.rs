@@ -31,7 +31,8 @@ impl Bench {
             format!("{}:{port}", weir_harness::addresses::HOST)
         };
         let server = std::env::var("WEIR_RULES_MYSQL").unwrap_or_else(|_| stack());
-        let url = |database| mysql_async::Opts::from_url(&format!("mysql://root@{server}/{database}")).unwrap();
+        let url =
+            |database| mysql_async::Opts::from_url(&format!("mysql://root@{server}/{database}")).unwrap();
         let (server, url) = (url(""), url(DATABASE));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let connection = runtime.block_on(async {
