@@ -14,7 +14,7 @@ BIN := target/release
 CARGO := cargo --locked
 
 .PHONY: build check test demo fuzz down packages components \
-	chaos bench-first-light bench-edge bench-cloud bench-process bench-latency
+	chaos bench-first-light bench-edge bench-cloud bench-process bench-restore bench-latency
 
 build: packages
 	@$(CARGO) build --release --workspace
@@ -48,8 +48,9 @@ bench-first-light: BENCH = all
 bench-edge: BENCH = edge
 bench-cloud: BENCH = cloud
 bench-process: BENCH = process $(if $(filter 1,$(PROFILE)),--profile)
+bench-restore: BENCH = restore
 bench-latency: BENCH = latency
-bench-first-light bench-edge bench-cloud bench-process bench-latency: build
+bench-first-light bench-edge bench-cloud bench-process bench-restore bench-latency: build
 	@trap '$(BIN)/weir-stack down --name test >&2' EXIT
 	$(BIN)/weir-stack up --name test --fresh >&2
 	$(BIN)/weir-bench --name test $(BENCH)

@@ -19,7 +19,7 @@ mod sinks;
 /// For the judge of the fault suite.
 #[doc(hidden)]
 pub mod reference {
-    pub use crate::process::reference::{Output, Record, Reference, Tables};
+    pub use crate::process::reference::{Output, Record, Reference, Rules, Tables, Version};
 }
 
 use std::path::PathBuf;

@@ -13,6 +13,7 @@ mod readings;
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde::Deserialize;
 use weir_shared::reading::Reading;
@@ -97,6 +98,7 @@ pub(super) struct Engine {
     all_masks: Verdict,
     alerts_by_severity: bool,
     hold: Limits,
+    clock: Option<fn() -> Instant>,
     value: Vec<u8>,
     body: Vec<u8>,
     dims: Vec<u8>,
@@ -109,11 +111,12 @@ impl Engine {
     /// Without rules yet.
     pub(super) fn new(alerts_by_severity: bool, hold: Limits) -> Self {
         Self {
-            evaluator: Evaluator::new(Arc::default()),
+            evaluator: Evaluator::new(Arc::default(), None),
             verdict: Verdict::default(),
             all_masks: Verdict::default(),
             alerts_by_severity,
             hold,
+            clock: None,
             value: Vec::new(),
             body: Vec::new(),
             dims: Vec::new(),
@@ -122,11 +125,16 @@ impl Engine {
         }
     }
 
+    /// Measures how long rules take, by this clock.
+    pub(super) fn timed_by(self, clock: fn() -> Instant) -> Self {
+        Self { clock: Some(clock), ..self }
+    }
+
     /// Begins a cycle with these tables and rules, at this time by the wall clock.
     pub(super) fn begin<'w>(&'w mut self, world: &'w World, now_ms: i64) -> Cycle<'w> {
         let set = &world.rules.set;
         if !Arc::ptr_eq(set, self.evaluator.set()) {
-            self.evaluator = Evaluator::new(Arc::clone(set));
+            self.evaluator = Evaluator::new(Arc::clone(set), self.clock);
             self.verdict = Verdict::default();
             let masks = set.rules().iter().filter(|rule| rule.kind == Kind::Mask);
             self.all_masks.masks = masks.map(|rule| rule.index).collect();

@@ -121,7 +121,8 @@ impl<'a> Worker<'a> {
 
     /// Works until told to stop or until something breaks.
     pub(super) fn run(&mut self, ready: &Health, pulse: &Pulse, stop: &Stop) -> Ended {
-        let mut engine = Engine::new(self.config.alerts_by_severity, self.config.hold);
+        let mut engine =
+            Engine::new(self.config.alerts_by_severity, self.config.hold).timed_by(clock::instant);
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(5));
         while !stop.is_stopped() {
             let Some(world) = self.versions.current() else {

@@ -7,16 +7,20 @@
 //! `rule` each); the other rules go on. A mask that fails applies.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use weir_shared::expr::{Columns, Derived, Failure, Filled, Program, Record, Row};
 use weir_shared::reading::{Reading, Value};
 use weir_shared::record::{Identity, NAME_BYTES_MAX, VALUES_MAX};
 
-use super::threshold::{Severity, Threshold, ThresholdState};
+use super::threshold::{Severity, ThresholdState};
 use super::{Action, Kind, Rule, RuleSet};
 
 /// Longest text that a rule may derive, in bytes: the largest that all stores hold in a column.
 const TEXT_BYTES_MAX: usize = 32_000;
+
+/// Of one record in so many it is measured how long each rule takes.
+const TIMED_EVERY: u32 = 256;
 
 /// The states of thresholds of a partition, staged by the caller. A rule is known by id and version, not by its index.
 pub(crate) trait States {
@@ -104,6 +108,8 @@ pub(crate) struct Counts {
     pub(crate) left_out: u64,
     /// Thresholds: episodes that `quiet_ms` kept back.
     pub(crate) suppressed: u64,
+    /// Time that it took, in ns: that of the measured records, as often as there are others.
+    pub(crate) time_ns: u64,
 }
 
 /// Runs records through a set; one per worker.
@@ -113,12 +119,17 @@ pub(crate) struct Evaluator {
     counts: Vec<Counts>,
     /// What one rule derives, until all of it is there.
     fresh: Vec<(u32, Derived)>,
+    /// By which rules are timed; without it none is.
+    clock: Option<fn() -> Instant>,
+    /// Records until the next one that is measured.
+    untimed: u32,
 }
 
 impl Evaluator {
-    pub(crate) fn new(set: Arc<RuleSet>) -> Self {
+    /// With a clock, the rules are timed.
+    pub(crate) fn new(set: Arc<RuleSet>, clock: Option<fn() -> Instant>) -> Self {
         let counts = vec![Counts::default(); set.rules.len()];
-        Self { set, row: Row::default(), counts, fresh: Vec::new() }
+        Self { set, row: Row::default(), counts, fresh: Vec::new(), clock, untimed: 0 }
     }
 
     /// The rules it runs.
@@ -147,31 +158,29 @@ impl Evaluator {
         }
         let set = Arc::clone(&self.set);
         let filled = self.row.fill(&set.names, &Record { reading, derived: &[], dims });
-        let mut pass = Pass { evaluator: self, reading, dims, filled, verdict };
+        self.untimed = self.untimed.checked_sub(1).unwrap_or(TIMED_EVERY - 1);
+        let clock = self.clock.filter(|_| self.untimed == TIMED_EVERY - 1);
+        let mut pass = Pass { evaluator: self, reading, dims, filled, verdict, clock };
         for rule in &set.rules[set.of(Kind::Derive)] {
-            pass.derive(rule);
+            pass.timed(rule, Pass::derive);
         }
         for rule in &set.rules[set.of(Kind::Filter)] {
-            if pass.filter(rule) {
+            if pass.timed(rule, Pass::filter) {
                 break;
             }
         }
         if pass.verdict.filtered.is_none() {
             for rule in &set.rules[set.of(Kind::Threshold)] {
-                if let Action::Threshold(threshold) = &rule.action {
-                    pass.threshold(rule, threshold, origin, states);
-                }
+                pass.timed(rule, |pass, rule| pass.threshold(rule, origin, states));
             }
             for rule in &set.rules[set.of(Kind::Route)] {
-                if pass.look(rule, |_| Ok(true)) == Some(true) {
-                    pass.matched(rule);
-                    pass.verdict.route = Some(rule.index);
+                if pass.timed(rule, Pass::route) {
                     break;
                 }
             }
         }
         for rule in &set.rules[set.of(Kind::Mask)] {
-            pass.mask(rule);
+            pass.timed(rule, Pass::mask);
         }
         let Pass { filled, .. } = pass;
         self.row.recycle(filled);
@@ -185,11 +194,26 @@ struct Pass<'e, 'a> {
     dims: &'a dyn Columns,
     filled: Filled<'a>,
     verdict: &'e mut Verdict,
+    /// When this record is one that is measured.
+    clock: Option<fn() -> Instant>,
 }
 
 impl Pass<'_, '_> {
     fn record(&self) -> Record<'_> {
         Record { reading: self.reading, derived: &self.verdict.derived, dims: self.dims }
+    }
+
+    /// Runs one rule.
+    #[inline]
+    fn timed<T>(&mut self, rule: &Rule, run: impl FnOnce(&mut Self, &Rule) -> T) -> T {
+        let Some(clock) = self.clock else { return run(self, rule) };
+        let began = clock();
+        let done = run(self, rule);
+        let took = clock().saturating_duration_since(began).as_nanos();
+        let took = u64::try_from(took).unwrap_or(u64::MAX).saturating_mul(u64::from(TIMED_EVERY));
+        let sum = &mut self.evaluator.counts[rule.index].time_ns;
+        *sum = sum.saturating_add(took);
+        done
     }
 
     fn matched(&mut self, rule: &Rule) {
@@ -276,7 +300,17 @@ impl Pass<'_, '_> {
         self.evaluator.fresh = fresh;
     }
 
-    fn threshold(&mut self, rule: &Rule, threshold: &Threshold, origin: &Origin, states: &mut dyn States) {
+    fn route(&mut self, rule: &Rule) -> bool {
+        if self.look(rule, |_| Ok(true)) != Some(true) {
+            return false;
+        }
+        self.matched(rule);
+        self.verdict.route = Some(rule.index);
+        true
+    }
+
+    fn threshold(&mut self, rule: &Rule, origin: &Origin, states: &mut dyn States) {
+        let Action::Threshold(threshold) = &rule.action else { return };
         if origin.backlog {
             self.evaluator.counts[rule.index].left_out += 1;
             return;

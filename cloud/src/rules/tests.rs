@@ -71,7 +71,7 @@ fn reading(json: &str) -> Reading<'_> {
 const BODY: &str = r#"{"device":"pump-7","time":1000,"values":{"t":90,"name":"Maier","n":1.50},"tags":{"line":"3"},"received":1042}"#;
 
 fn run(set: &Arc<RuleSet>, body: &str) -> (Verdict, Vec<Counts>) {
-    let mut evaluator = Evaluator::new(Arc::clone(set));
+    let mut evaluator = Evaluator::new(Arc::clone(set), None);
     let mut verdict = Verdict::default();
     let dims = Dims(Some(["Graz", "Huber"]));
     evaluator.run(&reading(body), &dims, &ORIGIN, &mut Memory::default(), &mut verdict);
@@ -98,6 +98,28 @@ fn rules_are_met_by_kind_then_priority_then_id() {
     assert!(!set.is_empty() && RuleSet::default().is_empty());
     fn shared<T: Send + Sync>(_: &T) {}
     shared(&set);
+}
+
+#[test]
+fn one_record_in_so_many_tells_how_long_its_rules_take() {
+    /// Each look is 3 µs after the one before.
+    fn clock() -> std::time::Instant {
+        use std::sync::atomic::{AtomicU64, Ordering};
+        static LOOKS: AtomicU64 = AtomicU64::new(0);
+        static BEGAN: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+        let micros = 3 * LOOKS.fetch_add(1, Ordering::Relaxed);
+        *BEGAN.get_or_init(weir_shared::clock::instant) + std::time::Duration::from_micros(micros)
+    }
+    let set =
+        set(&[row("a", "derive", r#"{"set":{"x":"values.t"}}"#), row("f", "filter", r#"{"drop":"false"}"#)]);
+    let mut evaluator = Evaluator::new(Arc::clone(&set), Some(clock));
+    let dims = Dims(Some(["Graz", "Huber"]));
+    for _ in 0..2 * 256 {
+        let verdict = &mut Verdict::default();
+        evaluator.run(&reading(BODY), &dims, &ORIGIN, &mut Memory::default(), verdict);
+    }
+    let times: Vec<u64> = evaluator.take_counts().iter().map(|counts| counts.time_ns).collect();
+    assert_eq!(times, [2 * 256 * 3000; 2]);
 }
 
 #[test]
@@ -153,7 +175,7 @@ fn thresholds_keep_their_state_by_key_and_leave_backlogs_out() {
         "threshold",
         r#"{"value":"values.t","above":80,"clear_below":75,"for_ms":10,"key":"tags.line","severity":"high"}"#,
     )]);
-    let (mut evaluator, mut states) = (Evaluator::new(Arc::clone(&set)), Memory::default());
+    let (mut evaluator, mut states) = (Evaluator::new(Arc::clone(&set), None), Memory::default());
     let mut verdict = Verdict::default();
     let mut step = |time: i64, line: &str, t: i64, backlog: bool| {
         let json =

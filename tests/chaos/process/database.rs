@@ -1,15 +1,17 @@
-//! The dimension table in MariaDB, and what the suite knows of its versions.
+//! The dimension table and the rules in MariaDB, and what the suite knows of their versions.
 //!
-//! Guarantees: after each change the history says from which version on which rows stand.
+//! Guarantees: after each change of the table the history says from which version on which rows stand; after
+//! [`Database::read_rules`] it knows every rule set that a processor may have used.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 use tokio::runtime::Runtime;
-use weir_harness::faults::fleet::device;
+use weir_cloud::reference::{Rules, Version};
+use weir_harness::faults::fleet::{self, device};
 use weir_harness::judge::processed::{History, Rows};
 
 /// A table version is the binlog's file, this many times, and the position in it.
@@ -109,6 +111,71 @@ impl Database {
         ])?;
         history.put(self.version()?, rows(devices, generation, columns));
         Ok(())
+    }
+
+    /// New versions of the rules, as an analyst makes them: those that say something else, all in one transaction.
+    pub(super) fn put_rules(&self, generation: u64) -> anyhow::Result<()> {
+        let before = if generation > 1 { fleet::rules(generation - 1).to_vec() } else { Vec::new() };
+        let mut statements = vec!["START TRANSACTION".to_owned()];
+        for (id, kind, spec) in fleet::rules(generation) {
+            if before.iter().any(|old| old.0 == id && old.2 == spec) {
+                continue;
+            }
+            let spec = spec.replace('\'', "''");
+            statements.push(format!(
+                "INSERT INTO weir_rules (id, version, kind, spec) VALUES ('{id}', {generation}, '{kind}', '{spec}')"
+            ));
+            statements.push(format!(
+                "INSERT INTO weir_rules_active (id, version) VALUES ('{id}', {generation}) \
+                 ON DUPLICATE KEY UPDATE version = {generation}"
+            ));
+        }
+        statements.push("COMMIT".to_owned());
+        self.run(&statements)
+    }
+
+    /// Reads the rule sets that were made since the last time.
+    pub(super) fn read_rules(&self, history: &mut History) -> anyhow::Result<()> {
+        let known = history.newest_rules();
+        let (versions, sets) = self.runtime.block_on(async {
+            let mut conn = Conn::from_url(&self.url).await?;
+            let ask = "SELECT id, version, kind, spec, priority FROM weir_rules";
+            let versions = conn.query_map(ask, |(id, version, kind, spec, priority)| {
+                ((id, version), (kind, spec, priority))
+            });
+            let versions: HashMap<(String, u32), (String, String, i32)> =
+                versions.await?.into_iter().collect();
+            let ask = format!("SELECT number, rules FROM weir_rules_sets WHERE number > {known}");
+            let sets: Vec<(u64, String)> = conn.query(ask).await?;
+            conn.disconnect().await?;
+            anyhow::Ok((versions, sets))
+        })?;
+        for (number, rules) in sets {
+            let mut set = Vec::new();
+            for (id, version) in serde_json::from_str::<Vec<(String, u32)>>(&rules)? {
+                let row = versions
+                    .get(&(id.clone(), version))
+                    .with_context(|| format!("{id} {version} is gone"))?;
+                let (kind, spec, priority) = row.clone();
+                set.push(Version { id, version, kind, spec, priority });
+            }
+            history.put_rules(number, Rules::of(number, &set).map_err(|why| anyhow!(why))?);
+        }
+        Ok(())
+    }
+
+    /// Whether the newest rule set is what is wanted now.
+    pub(super) fn rules_in_force(&self) -> anyhow::Result<bool> {
+        self.runtime.block_on(async {
+            let mut conn = Conn::from_url(&self.url).await?;
+            let ask = "SELECT id, version FROM weir_rules_active WHERE version IS NOT NULL ORDER BY id";
+            let wanted: Vec<(String, u32)> = conn.query(ask).await?;
+            let newest = "SELECT rules FROM weir_rules_sets ORDER BY number DESC LIMIT 1";
+            let newest: Option<String> = conn.query_first(newest).await?;
+            conn.disconnect().await?;
+            Ok(serde_json::from_str::<Vec<(String, u32)>>(&newest.unwrap_or_default())
+                .is_ok_and(|set| set == wanted))
+        })
     }
 
     /// Deletes all files of the binlog but the newest.

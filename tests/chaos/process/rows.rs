@@ -5,6 +5,7 @@ mod controls;
 mod gone;
 mod kills;
 mod replies;
+mod rules;
 mod schema;
 mod storm;
 mod tables;
@@ -35,7 +36,7 @@ const fn row(
 }
 
 /// All of them, in the order in which they run.
-const ROWS: [Row; 14] = [
+const ROWS: [Row; 15] = [
     row("2", "kill -9 at every step", kills::steps),
     row("3", "kill -9 at random", kills::random),
     row("4", "kill -9 during recovery", kills::nested),
@@ -46,6 +47,7 @@ const ROWS: [Row; 14] = [
     row("15", "rebalance storm", storm::row),
     row("29", "schema changes", schema::row),
     row("30", "torn refreshes of the dimension table", tables::torn),
+    row("rules", "rules change while processors are killed", rules::row),
     row("mysql", "MySQL away while rows change; binlog purged and reset", tables::away),
     Row {
         leaves_a_mess: true,

@@ -17,6 +17,7 @@ mod judge;
 mod live_rules;
 mod paced;
 mod profile;
+mod restore;
 mod rules;
 
 use std::fmt::Write as _;
@@ -156,6 +157,20 @@ pub fn measure(
     figures.insert("took_seconds".to_owned(), json!(seconds(began.elapsed())));
     figures.insert("ok".to_owned(), ok.into());
     Ok(Value::Object(figures))
+}
+
+/// Measures how long it takes to have state again; the cloud is stopped before and after.
+///
+/// # Errors
+/// When the state does not come back, or something fails.
+pub fn restore(
+    stack: &Stack,
+    programs: &Programs<'_>,
+    oracle: &Oracle,
+    tell: &mut dyn FnMut(&str),
+) -> anyhow::Result<Value> {
+    let bench = Bench::new(stack, programs, oracle, None)?;
+    restore::measure(&bench, tell)
 }
 
 impl Measured {

@@ -46,6 +46,8 @@ enum What {
     Process,
     /// The same without Flink.
     ProcessAlone,
+    /// How soon the processor has a million keys again, and ten.
+    Restore,
     /// From publishing to each store, at 5,000 readings/s.
     Latency,
 }
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         What::Edge | What::EdgeAlone => "bench-edge",
         What::Cloud => "bench-cloud",
         What::Process | What::ProcessAlone => "bench-process",
+        What::Restore => "bench-restore",
         What::Latency => "bench-latency",
     };
     let (ok, figures) = match measure(&command_line) {
@@ -98,6 +101,10 @@ fn measure(wanted: &CommandLine) -> anyhow::Result<Map<String, Value>> {
         let jars = compare.then(|| install::flink(&Places::find()?, &mut tell)).transpose()?;
         let measured = bench::process::measure(&stack, &programs, &oracle, jars, wanted.profile, &mut tell)?;
         figures.insert("process".to_owned(), measured);
+    }
+    if wanted.what == What::Restore {
+        let measured = bench::process::restore(&stack, &programs, &oracle, &mut tell)?;
+        figures.insert("restore".to_owned(), measured);
     }
     if matches!(wanted.what, What::All | What::Latency) {
         figures.insert("latency".to_owned(), bench::latency::measure(&stack, &programs, &oracle, &mut tell)?);

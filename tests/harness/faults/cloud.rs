@@ -29,8 +29,8 @@ pub struct CloudSpec {
     pub workers: u16,
     /// Further lines of `[process]`.
     pub process: String,
-    /// The dimension tables: sections of their own.
-    pub dimensions: String,
+    /// Further sections: dimension tables, rules.
+    pub sections: String,
 }
 
 impl CloudSpec {
@@ -48,13 +48,13 @@ impl CloudSpec {
         fs::create_dir_all(&self.folder)?;
         let text = format!(
             "slot = \"{slot}\"\n[admin]\nlisten = \"127.0.0.1:{admin}\"\n[kafka]\nbrokers = \"{brokers}\"\n\
-             replication = 3\n[process]\nworkers = {workers}\n{process}\n{dimensions}",
+             replication = 3\n[process]\nworkers = {workers}\n{process}\n{sections}",
             slot = self.slot,
             admin = self.admin_port,
             brokers = self.brokers,
             workers = self.workers,
             process = self.process,
-            dimensions = self.dimensions,
+            sections = self.sections,
         );
         fs::write(self.config(), text).context("configuration of the processor")
     }

@@ -22,7 +22,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, Prod
 use weir_shared::clock::{self, Deadline};
 use weir_shared::record::StreamId;
 
-pub use content::{Shape, device};
+pub use content::{Shape, device, rules};
 use played::{Fleets, Letter};
 
 const TICK: Duration = Duration::from_millis(10);
@@ -35,6 +35,10 @@ const ANSWER: Duration = Duration::from_secs(30);
 pub enum Kind {
     /// To `weir.enriched`.
     Reading,
+    /// To `weir.enriched`, with one value more by the rule `three`.
+    Changed,
+    /// A reading that the rule `six` drops.
+    Filtered,
     /// A reading that cannot be read: a dead letter with its identity.
     Poison,
     /// Without identity: a dead letter that is known by its offset.
@@ -66,7 +70,7 @@ pub struct Issued {
     pub number: u64,
     /// Whether numbers were passed over before it.
     pub shows_gap: bool,
-    /// Length and hash of the end of its value: all behind the first byte.
+    /// Length and hash of the end of its value, all behind the first byte.
     pub tail: (usize, u64),
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Comes in: what the fleet issued, the topics from where the last judgement ended. Goes out: a [`Verdict`].
 //! Guarantees: two independent judges. The [`compare`] judge runs the engine single-threaded over each input partition,
-//! with the table of the version that each output names, and wants the same bytes in the same order per key and input
+//! with the table and the rules of the versions that each output names, and wants the same bytes in the same order per key and input
 //! partition. The [`identities`] judge knows no engine: each acknowledged record must be there once, and end with the
 //! bytes that were issued. The input must be quiet and drained: see [`Judge::drained`].
 //! On failure: an error when Kafka does not answer.
@@ -31,7 +31,7 @@ pub use tables::{History, Rows};
 /// What the processors read.
 pub const INPUTS: [&str; 4] = [wire::READINGS, wire::EDGE_REJECTED, wire::WINDOWS, wire::GAPS];
 /// What they write.
-const OUTPUTS: [&str; 4] = [wire::ENRICHED, wire::AGGREGATES, wire::LOSSES, wire::REJECTED];
+const OUTPUTS: [&str; 5] = [wire::ENRICHED, wire::AGGREGATES, wire::LOSSES, wire::REJECTED, wire::ALERTS];
 /// Name of the only dimension table.
 pub const TABLE: &str = "devices";
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -63,13 +63,13 @@ impl Judge {
     /// From the beginning of the topics.
     #[must_use]
     pub fn new(brokers: &str, group: &str) -> Self {
-        let logs = |topics: [&'static str; 4]| topics.map(|topic| (topic, Log::new(topic))).into();
+        let logs = |topics: &[&'static str]| topics.iter().map(|topic| (*topic, Log::new(topic))).collect();
         Self {
             brokers: brokers.to_owned(),
             group: group.to_owned(),
             reference: Reference::default(),
-            inputs: logs(INPUTS),
-            outputs: logs(OUTPUTS),
+            inputs: logs(&INPUTS),
+            outputs: logs(&OUTPUTS),
         }
     }
 
@@ -146,6 +146,10 @@ impl Judge {
         };
         let (inputs, outputs) = (read(&mut self.inputs)?, read(&mut self.outputs)?);
         let found = compare::Found::parse(&outputs, &mut verdict);
+        for number in found.rule_sets().filter(|number| !history.knows_rules(*number)) {
+            verdict.wrong += 1;
+            verdict.problems.push(format!("outputs name rule set {number}: weir_rules_sets has no such row"));
+        }
         let expected = compare::expected(&mut self.reference, &inputs, &found, history);
         compare::compare(&expected, &found, &mut verdict);
         identities::judge(issued, gone, &found, &mut verdict);

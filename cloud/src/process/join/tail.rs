@@ -15,6 +15,7 @@ use super::rows::Layout;
 use super::schema::Schema;
 use super::statement::{Statement, classify};
 use super::table::Row;
+use crate::faults;
 use events::{Images, TableMap, query_text};
 
 /// Why the tables have to be loaded afresh, as metrics show it.
@@ -320,6 +321,9 @@ impl Tail {
         }
         // Rows without a beginning end with the next COMMIT or XID all the same.
         self.phase = Phase::Inside;
+        if faults::is_broken("bad.half_table") {
+            self.ready.append(&mut self.staged);
+        }
         Ok(())
     }
 }

@@ -22,6 +22,7 @@ struct Measured {
     skipped: Counter,
     left_out: Counter,
     suppressed: Counter,
+    time_ns: Counter,
     trip: Trip,
     tripped: bool,
 }
@@ -37,6 +38,7 @@ impl Measured {
             skipped: of("weir_cloud_rule_skipped_total"),
             left_out: of("weir_cloud_rule_left_out_total"),
             suppressed: of("weir_cloud_rule_suppressed_total"),
+            time_ns: of("weir_cloud_rule_time_nanoseconds_total"),
             trip: Trip::default(),
             tripped: false,
         }
@@ -66,6 +68,7 @@ impl RuleMeasures {
             measured.skipped.increment(counts.skipped);
             measured.left_out.increment(counts.left_out);
             measured.suppressed.increment(counts.suppressed);
+            measured.time_ns.increment(counts.time_ns);
             // A mask that fails applies: switching it off would show what it hides.
             let may_trip = rule.kind != Kind::Mask;
             if measured.trip.add(now, counts.evaluated, counts.failed) && may_trip && !measured.tripped {

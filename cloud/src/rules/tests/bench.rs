@@ -70,7 +70,7 @@ fn cost_of_a_reading() {
     let readings: Vec<Reading<'_>> = bodies.iter().map(|body| reading(body)).collect();
     for n in [10, 100] {
         let set = set(&rows(n));
-        let (mut evaluator, mut states) = (Evaluator::new(Arc::clone(&set)), Memory::default());
+        let (mut evaluator, mut states) = (Evaluator::new(Arc::clone(&set), None), Memory::default());
         let mut verdict = Verdict::default();
         let mut hits = 0;
         let ours = best(1_000, 200, |i| {

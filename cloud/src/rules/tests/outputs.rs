@@ -244,7 +244,7 @@ proptest! {
             row("m", "mask", &format!(r#"{{"fields":["{field}"],"method":{method}}}"#)),
         ]);
         let reading = reading(&original);
-        let mut evaluator = Evaluator::new(Arc::clone(&set));
+        let mut evaluator = Evaluator::new(Arc::clone(&set), None);
         let mut verdict = Verdict::default();
         let data = Dims(Some(["Graz", if place == 3 { SECRET } else { "plain" }]));
         evaluator.run(&reading, &data, &ORIGIN, &mut Memory::default(), &mut verdict);

@@ -3,13 +3,13 @@
 //! Each control runs the smallest part of its row that shows the harm, on topics of its own.
 
 use super::super::lab::{Lab, NO_CANARY};
-use super::{cluster, gone, kills, tables, zombie};
+use super::{cluster, gone, kills, rules, tables, zombie};
 use crate::report::Report;
 
 /// What is broken, which row must see it, and the part of the row that does.
 type Control = (&'static str, &'static str, fn(&mut Lab, &mut Report) -> anyhow::Result<()>);
 
-const CONTROLS: [Control; 10] = [
+const CONTROLS: [Control; 11] = [
     ("bad.commit_first", "2", |lab, report| kills::step_once(lab, report, "cloud.s4", 40)),
     ("bad.no_transaction_offsets", "2", |lab, report| kills::step_once(lab, report, "cloud.s5", 40)),
     ("bad.skip_changelog", "3", |lab, report| kills::random_kills(lab, report, 8)),
@@ -20,6 +20,7 @@ const CONTROLS: [Control; 10] = [
     ("bad.ignore_fence", "14", zombie::other),
     ("bad.skip_loss", "16", gone::told),
     ("bad.half_table", "30", tables::torn),
+    ("bad.stale_rules", "rules", |lab, report| rules::changes(lab, report, 8)),
 ];
 
 /// All controls, or those of one switch; each must turn its row red.

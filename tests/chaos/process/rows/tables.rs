@@ -87,7 +87,7 @@ fn begin(lab: &mut Lab, report: &mut Report) -> anyhow::Result<(Cloud, Relay)> {
     let relay = Relay::start(lab.stack.ports().mysql())?;
     let mut spec = lab.spec("a")?;
     let (direct, through) = (format!(":{}/", lab.stack.ports().mysql()), format!(":{}/", relay.port()));
-    spec.dimensions = spec.dimensions.replace(&direct, &through);
+    spec.sections = spec.sections.replace(&direct, &through);
     let cloud = lab.start_as(&spec, "")?;
     report.heal("start", lab.canary()?);
     Ok((cloud, relay))

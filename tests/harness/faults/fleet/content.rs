@@ -19,6 +19,51 @@ pub enum Shape {
     Broken,
 }
 
+/// What the rules of the suite make of readings, by their tag `line`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Passed on as it is.
+    Kept,
+    /// Passed on with a value more.
+    Changed,
+    /// Dropped.
+    Dropped,
+}
+
+/// Readings are of so many lines.
+const LINES: u64 = 7;
+
+/// What becomes of the reading with this id.
+pub(super) fn fate(id: u64) -> Fate {
+    match id % LINES {
+        6 => Fate::Dropped,
+        3 => Fate::Changed,
+        _ => Fate::Kept,
+    }
+}
+
+/// Rules that make it so, however often they change: id, kind, spec of a generation. `six` stays the same, so that it
+/// need not be known under which rules a reading was dropped.
+#[must_use]
+pub fn rules(generation: u64) -> [(&'static str, &'static str, String); 4] {
+    let (above, store) =
+        (80 + generation % 15, ["mysql", "clickhouse"][usize::from(generation.is_multiple_of(2))]);
+    [
+        ("six", "filter", "{\"drop\":\"tags.line == '6'\"}".to_owned()),
+        (
+            "three",
+            "derive",
+            format!("{{\"when\":\"tags.line == '3'\",\"set\":{{\"more\":\"values.n + {generation}.0\"}}}}"),
+        ),
+        (
+            "hot",
+            "threshold",
+            format!("{{\"value\":\"values.n\",\"above\":{above},\"clear_below\":30,\"severity\":\"high\"}}"),
+        ),
+        ("where", "route", format!("{{\"when\":\"tags.line == '2'\",\"stores\":[\"{store}\"]}}")),
+    ]
+}
+
 /// Name of a device.
 #[must_use]
 pub fn device(number: u64) -> String {
@@ -36,10 +81,11 @@ pub(super) fn reading(id: u64, device: &str, shape: Shape) -> String {
         Shape::Broken => ("{\"celsius\":20}".to_owned(), ""),
     };
     format!(
-        "{{\"device\":\"{device}\",\"time\":{time},\"values\":{{\"t\":{value},\"on\":{},\"mode\":\"auto\"}},\
+        "{{\"device\":\"{device}\",\"time\":{time},\"values\":{{\"t\":{value},\"on\":{},\"mode\":\"auto\",\"n\":{}.5}},\
          \"tags\":{{\"line\":\"{}\",\"id\":\"{id}\"}},\"received\":{time},\"clock\":\"trusted\"{more}}}",
         id.is_multiple_of(2),
-        id % 7,
+        id * 7 % 100,
+        id % LINES,
     )
 }
 

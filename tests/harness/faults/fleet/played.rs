@@ -7,7 +7,7 @@ use weir_shared::record::StreamId;
 use weir_shared::wire;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::content::{self, Shape};
+use super::content::{self, Fate, Shape};
 use super::{Issued, Kind, Size};
 use crate::faults::dice::Dice;
 
@@ -102,6 +102,9 @@ impl Fleets {
             let is_there =
                 |n: &u64| wire::partition_of(content::device(*n).as_bytes(), self.size.partitions) == wanted;
             if let Some(number) = (0..self.size.devices).find(is_there) {
+                while content::fate(self.id) != Fate::Kept {
+                    self.id += 1;
+                }
                 ids.push(self.id);
                 let value = content::reading(self.id, &content::device(number), Shape::Plain);
                 self.id += 1;
@@ -122,7 +125,12 @@ impl Fleets {
         if self.dice.one_in(POISON) {
             return self.of_device(Kind::Poison, wire::READINGS, number, content::poison(id), letters);
         }
-        let kind = if shape == Shape::Broken { Kind::Poison } else { Kind::Reading };
+        let kind = match (shape, content::fate(id)) {
+            (Shape::Broken, _) => Kind::Poison,
+            (_, Fate::Dropped) => Kind::Filtered,
+            (_, Fate::Changed) => Kind::Changed,
+            (_, Fate::Kept) => Kind::Reading,
+        };
         let value = content::reading(id, &content::device(number), shape);
         self.of_device(kind, wire::READINGS, number, value, letters);
     }
@@ -280,7 +288,7 @@ mod tests {
             assert_eq!(issued.number > *next, issued.shows_gap, "{issued:?}");
             *next = issued.number + 1;
         }
-        assert!(repeats > 100 && kinds.len() == 7 && kinds.values().all(|n| *n > 10), "{repeats} {kinds:?}");
+        assert!(repeats > 100 && kinds.len() == 9 && kinds.values().all(|n| *n > 10), "{repeats} {kinds:?}");
         assert_eq!(fleets.canaries(&mut Vec::new()).len(), 4);
     }
 }

@@ -1,6 +1,6 @@
 //! Outputs beside those of the engine, run single-threaded over the same input. Pure.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::Deserialize;
 use weir_cloud::reference::Reference;
@@ -40,6 +40,7 @@ struct Weir<'a> {
     topic: Option<&'a str>,
     offset: Option<i64>,
     versions: Option<BTreeMap<&'a str, i64>>,
+    rules: Option<u64>,
 }
 
 /// Input topic, partition, stream, number.
@@ -53,6 +54,8 @@ pub(super) struct Found {
     lines: HashMap<Line, Vec<Vec<u8>>>,
     /// Versions named by the outputs of each input record.
     versions: HashMap<Identity, i64>,
+    /// Rule sets named by them.
+    rules: HashMap<Identity, u64>,
     /// Values by output topic and identity.
     pub(super) named: HashMap<(&'static str, Identity), Vec<Vec<u8>>>,
     /// Outputs that have no identity: by output topic and origin, how many.
@@ -76,12 +79,17 @@ impl Found {
         found
     }
 
+    /// All numbers that outputs name.
+    pub(super) fn rule_sets(&self) -> impl Iterator<Item = u64> {
+        self.rules.values().copied().collect::<BTreeSet<_>>().into_iter()
+    }
+
     fn take(&mut self, topic: &'static str, key: Vec<u8>, bytes: Vec<u8>) -> Result<(), String> {
         let shown = || shown(&bytes);
         let value: Value<'_> = serde_json::from_slice(&bytes).map_err(|e| format!("{e}: {}", shown()))?;
         let weir = value.weir;
         let input = match topic {
-            wire::ENRICHED => wire::READINGS,
+            wire::ENRICHED | wire::ALERTS => wire::READINGS,
             wire::AGGREGATES => wire::WINDOWS,
             _ => {
                 let name = weir.topic.unwrap_or(wire::GAPS);
@@ -100,7 +108,13 @@ impl Found {
                 if let Some(version) = weir.versions.as_ref().and_then(|v| v.get(TABLE)) {
                     self.versions.insert(identity, *version);
                 }
-                self.named.entry((topic, identity)).or_default().push(bytes.clone());
+                if let Some(number) = weir.rules {
+                    self.rules.insert(identity, number);
+                }
+                // A reading may make any number of alerts, or none.
+                if topic != wire::ALERTS {
+                    self.named.entry((topic, identity)).or_default().push(bytes.clone());
+                }
             }
             (None, Some(offset)) => {
                 *self.nameless.entry((topic, (input, weir.partition, offset))).or_default() += 1;
@@ -122,13 +136,15 @@ pub(super) fn expected(
     let mut lines: HashMap<Line, Vec<Vec<u8>>> = HashMap::new();
     for topic in INPUTS {
         // Where an output is missing, the version of its neighbour is as good as any.
-        let mut version = 0;
+        let (mut version, mut number) = (0, 0);
         for Entry { partition, record } in inputs.get(topic).into_iter().flatten() {
             let headers = record.stream.as_ref().zip(record.number.as_ref());
             let identity = headers.and_then(|(s, n)| wire::identity(s, n, *partition));
             let place = identity.map(|id| (topic, id.partition, id.stream, id.number));
             version = place.and_then(|place| found.versions.get(&place)).copied().unwrap_or(version);
-            for output in reference.process(topic, *partition, record, &history.at(version)) {
+            number = place.and_then(|place| found.rules.get(&place)).copied().unwrap_or(number);
+            let world = (&*history.at(version), &*history.rules(number));
+            for output in reference.process(topic, *partition, record, world) {
                 let out = super::OUTPUTS.into_iter().find(|known| *known == output.topic);
                 let line = (out.unwrap_or("?"), topic, *partition, output.key.unwrap_or_default());
                 lines.entry(line).or_default().push(output.value);

@@ -42,7 +42,8 @@ pub(super) fn judge(issued: &[Issued], gone: &[Gone], found: &Found, verdict: &m
             let identity = (record.topic, record.partition, record.stream, record.number);
             let values = found.named.get(&(topic, identity)).map_or(&[][..], Vec::as_slice);
             named += 1;
-            if record.kind != Kind::Poison && values.iter().any(|value| !ends_with(value, record.tail)) {
+            let as_issued = !matches!(record.kind, Kind::Poison | Kind::Changed);
+            if as_issued && values.iter().any(|value| !ends_with(value, record.tail)) {
                 verdict.wrong += 1;
                 tell(verdict, "says something else than was issued", format!("{record:?}"));
             }
@@ -86,11 +87,11 @@ fn is_gone(record: &Issued, gone: &[Gone]) -> bool {
 /// Where a record of this kind must be found.
 fn output(kind: Kind) -> Option<&'static str> {
     match kind {
-        Kind::Reading => Some(wire::ENRICHED),
+        Kind::Reading | Kind::Changed => Some(wire::ENRICHED),
         Kind::Window => Some(wire::AGGREGATES),
         Kind::Gap => Some(wire::LOSSES),
         Kind::Poison | Kind::Nameless | Kind::Rejection => Some(wire::REJECTED),
-        Kind::Control => None,
+        Kind::Control | Kind::Filtered => None,
     }
 }
 

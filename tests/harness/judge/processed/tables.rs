@@ -1,12 +1,12 @@
-//! The dimension table as it stood at each version.
+//! The dimension table as it stood at each version, and the rules of each number.
 //!
-//! Comes in: what the suite itself wrote into MySQL, with the version it got. Goes out: the table to join with at the
-//! version that an output names. Pure.
+//! Comes in: what the suite itself wrote into MySQL, with the version it got; rule sets as the processors numbered them.
+//! Goes out: the table and the rules of the version and the number that an output names. Pure.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use weir_cloud::reference::Tables;
+use weir_cloud::reference::{Rules, Tables};
 
 use super::TABLE;
 
@@ -18,6 +18,7 @@ pub type Rows = Arc<BTreeMap<String, String>>;
 pub struct History {
     rows: BTreeMap<i64, Rows>,
     made: HashMap<i64, Arc<Tables>>,
+    rules: BTreeMap<u64, Arc<Rules>>,
 }
 
 impl History {
@@ -30,6 +31,33 @@ impl History {
     #[must_use]
     pub fn newest(&self) -> i64 {
         self.rows.last_key_value().map_or(0, |(version, _)| *version)
+    }
+
+    /// Forgets all rows.
+    pub fn clear(&mut self) {
+        self.rows.clear();
+        self.made.clear();
+    }
+
+    /// These are the rules of this number.
+    pub fn put_rules(&mut self, number: u64, rules: Rules) {
+        self.rules.insert(number, Arc::new(rules));
+    }
+
+    /// The largest number of a rule set.
+    #[must_use]
+    pub fn newest_rules(&self) -> u64 {
+        self.rules.last_key_value().map_or(0, |(number, _)| *number)
+    }
+
+    /// Whether it can be told what they were.
+    pub(super) fn knows_rules(&self, number: u64) -> bool {
+        self.rules.contains_key(&number)
+    }
+
+    /// The rules of this number; none when nobody knows it.
+    pub(super) fn rules(&self, number: u64) -> Arc<Rules> {
+        self.rules.get(&number).map_or_else(|| Arc::new(Rules::none()), Arc::clone)
     }
 
     /// Versions begin anew: the newest rows are those of any version.
