@@ -53,6 +53,8 @@ pub(crate) struct RuleRow {
     /// JSON, see [`spec`].
     pub(crate) spec: String,
     pub(crate) priority: i32,
+    /// It was in force before: if it is a mask, it stays, whatever it refers to that is gone.
+    pub(crate) stands: bool,
 }
 
 /// What rules may refer to.

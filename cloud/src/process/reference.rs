@@ -114,6 +114,7 @@ impl Rules {
             kind: v.kind.clone(),
             spec: v.spec.clone(),
             priority: v.priority,
+            stands: false,
         };
         let rows: Vec<RuleRow> = versions.iter().map(row).collect();
         let (set, refused) = RuleSet::compile(&rows, &Schema::default());

@@ -232,6 +232,7 @@ fn check(version: &read::Version, schema: &Schema) -> Result<(), Failed> {
         kind: version.kind.clone(),
         spec: version.spec.to_string(),
         priority: version.priority,
+        stands: false,
     };
     RuleSet::check(&row, schema).map_err(|refused| {
         Failed::Failed(format!(

@@ -18,7 +18,9 @@
 //!   `when` is true; without one: `weir.enriched`, all stores.
 //! - `mask`: `{"fields":["values.name","tags.user","dims.devices.owner","device"],"method":"hash"}`; `hash` (HMAC-SHA256,
 //!   the first 16 bytes in hex), `drop`, `keep_last` with `"keep":4` (only the last characters). When `when` cannot be
-//!   evaluated, the mask applies. What `derive` computes of a masked field is masked with it.
+//!   evaluated, the mask applies. What `derive` computes of a masked field is masked with it. A mask that is in force stays
+//!   when something it refers to is gone: without the columns of its `when` it applies always, without the secret of hashes
+//!   nothing of a field is shown.
 
 use std::sync::Arc;
 
@@ -54,7 +56,8 @@ pub(super) fn rule(row: &RuleRow, schema: &Schema, scope: &Scope, names: &mut Na
     if row.spec.len() > SPEC_BYTES_MAX {
         return Err(format!("spec: {} bytes, at most {SPEC_BYTES_MAX} are taken", row.spec.len()));
     }
-    let mut reader = Reader { spec: Members::read(&row.spec)?, scope, schema, names };
+    let stands = row.stands && kind == Kind::Mask;
+    let mut reader = Reader { spec: Members::read(&row.spec)?, scope, schema, names, stands };
     let when = reader.optional("when");
     let action = match kind {
         Kind::Derive => reader.derive(),
@@ -74,6 +77,8 @@ struct Reader<'a> {
     scope: &'a Scope,
     schema: &'a Schema,
     names: &'a mut Names,
+    /// A mask that was in force: what cannot be had any more hides more, not less.
+    stands: bool,
 }
 
 impl Reader<'_> {
@@ -93,7 +98,14 @@ impl Reader<'_> {
 
     fn optional(&mut self, name: &'static str) -> Option<Program> {
         let text = self.spec.take(name)?;
-        self.program(name, &text, Wanted::Bool)
+        match &text {
+            // Then it applies always.
+            Json::Text(text) if self.stands => {
+                let expression = Expression::compile_in(text, self.scope, Wanted::Bool).ok()?;
+                Some(Program::new(expression, self.names))
+            }
+            _ => self.program(name, &text, Wanted::Bool),
+        }
     }
 
     fn filter(&mut self) -> Option<Action> {
@@ -277,6 +289,8 @@ impl Reader<'_> {
         for text in &list {
             match self.field(text) {
                 Ok(field) => fields.push(field),
+                // What is not there any more needs no hiding.
+                Err(_) if self.stands => {}
                 Err(problem) => self.spec.problem("fields", problem),
             }
         }
@@ -300,6 +314,7 @@ impl Reader<'_> {
                 }
                 keep.and_then(|keep| usize::try_from(keep).ok()).map(Method::KeepLast)
             }
+            "hash" if self.stands && self.schema.hash_key.is_none() => Some(Method::KeepLast(0)),
             "hash" => mask::hash(self.schema.hash_key.as_deref())
                 .map_err(|problem| self.spec.problem("method", problem))
                 .ok(),

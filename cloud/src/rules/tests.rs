@@ -13,7 +13,14 @@ mod bench;
 mod outputs;
 
 fn row(id: &str, kind: &str, spec: &str) -> RuleRow {
-    RuleRow { id: id.to_owned(), version: 3, kind: kind.to_owned(), spec: spec.to_owned(), priority: 0 }
+    RuleRow {
+        id: id.to_owned(),
+        version: 3,
+        kind: kind.to_owned(),
+        spec: spec.to_owned(),
+        priority: 0,
+        stands: false,
+    }
 }
 
 fn schema() -> Schema {

@@ -67,6 +67,7 @@ impl Bench {
                 kind: (*kind).to_owned(),
                 spec: (*spec).to_owned(),
                 priority: 0,
+                stands: false,
             })
             .collect();
         let schema = Schema { dims: tables.schema(), topics: vec!["t".to_owned()], hash_key: None };

@@ -89,6 +89,7 @@ fn read_file(name: &str, text: &str, schema: &Schema) -> Result<RulesFile, Faile
             kind: rule.kind.clone(),
             spec: rule.spec.to_string(),
             priority: rule.priority,
+            stands: false,
         };
         RuleSet::check(&row, schema).err().map(|problem| file.refused(rule, &problem.reason))
     };

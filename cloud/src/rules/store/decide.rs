@@ -77,7 +77,7 @@ pub(super) fn decide<T>(
         let before = previous.get(&w.id).copied().filter(|v| Some(*v) != new);
         (w.id.clone(), new.into_iter().chain(before).collect())
     });
-    choose(candidates, rows, compile)
+    choose(candidates, rows, previous, compile)
 }
 
 /// What of the set in force can stay: nothing is added, so processes that cannot run different rules do not take turns
@@ -87,7 +87,7 @@ fn narrow<T>(
     previous: &Force,
     compile: impl Fn(&[RuleRow]) -> (T, Vec<Refused>),
 ) -> (Decision, T) {
-    choose(previous.iter().map(|(id, version)| (id.clone(), vec![*version])), rows, compile)
+    choose(previous.iter().map(|(id, version)| (id.clone(), vec![*version])), rows, previous, compile)
 }
 
 /// Takes over what was decided, as far as it can be run here; with the reasons that this process has against what is
@@ -113,6 +113,7 @@ pub(super) fn take_over<T>(
 fn choose<T>(
     candidates: impl Iterator<Item = (String, Vec<u32>)>,
     rows: &Rows,
+    previous: &Force,
     compile: impl Fn(&[RuleRow]) -> (T, Vec<Refused>),
 ) -> (Decision, T) {
     let mut refused = BTreeMap::new();
@@ -131,7 +132,7 @@ fn choose<T>(
     loop {
         candidates.retain(|_, versions| !versions.is_empty());
         let force: Force = candidates.iter().map(|(id, versions)| (id.clone(), versions[0])).collect();
-        let (set, problems) = compile(&rows_of(&force, rows));
+        let (set, problems) = compile(&rows_of(&force, rows, previous));
         let mut fewer = false;
         for problem in problems {
             if let Some(versions) = candidates.get_mut(&problem.id)
@@ -153,9 +154,13 @@ fn no_such_version() -> String {
     "weir_rules has no such version".to_owned()
 }
 
-/// The stored rows of a set, in the order of ids; those that are not stored are left out.
-pub(super) fn rows_of(force: &Force, rows: &Rows) -> Vec<RuleRow> {
-    force.iter().filter_map(|(id, version)| rows.get(&(id.clone(), *version)).cloned()).collect()
+/// The stored rows of a set, in the order of ids; those that are not stored are left out. `previous` was in force before.
+pub(super) fn rows_of(force: &Force, rows: &Rows, previous: &Force) -> Vec<RuleRow> {
+    let row = |(id, version): (&String, &u32)| {
+        let stored = rows.get(&(id.clone(), *version))?.clone();
+        Some(RuleRow { stands: previous.get(id) == Some(version), ..stored })
+    };
+    force.iter().filter_map(row).collect()
 }
 
 /// What a process says of every wanted version, and of those that are in force in their stead.

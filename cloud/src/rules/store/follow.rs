@@ -263,7 +263,7 @@ impl<'a> Follower<'a> {
         let tripped = self.tripped_of(&decision.force);
         let published = Published {
             number,
-            rows: decide::rows_of(&decision.force, &picture.rows),
+            rows: decide::rows_of(&decision.force, &picture.rows, &decision.force),
             force: decision.force.clone(),
             changed_at: picture.wanted.iter().map(|w| (w.id.clone(), w.changed_at.clone())).collect(),
             schema: times,

@@ -102,7 +102,10 @@ async fn read(connection: &mut Conn, slot: &str) -> Result<Picture, Failure> {
     let found: Vec<WantedRow> = answer(connection.query(WANTED)).await?;
     for (id, version, changed_at, effective_at, due, kind, spec, priority) in found {
         if let (Some(kind), Some(spec), Some(priority)) = (kind, spec, priority) {
-            rows.insert((id.clone(), version), RuleRow { id: id.clone(), version, kind, spec, priority });
+            rows.insert(
+                (id.clone(), version),
+                RuleRow { id: id.clone(), version, kind, spec, priority, stands: false },
+            );
         }
         wanted.push(Wanted { id, version, changed_at, effective_at, due });
     }
@@ -112,7 +115,10 @@ async fn read(connection: &mut Conn, slot: &str) -> Result<Picture, Failure> {
         if !rows.contains_key(&key)
             && let Some((kind, spec, priority)) = answer(connection.exec_first(STORED, (id, version))).await?
         {
-            rows.insert(key, RuleRow { id: id.clone(), version: *version, kind, spec, priority });
+            rows.insert(
+                key,
+                RuleRow { id: id.clone(), version: *version, kind, spec, priority, stands: false },
+            );
         }
     }
     let said: Vec<(String, u32, String, String, bool)> = answer(connection.exec(MINE, (slot,))).await?;

@@ -93,6 +93,24 @@ fn a_mask_that_cannot_tell_applies() {
 }
 
 #[test]
+fn a_mask_in_force_stays_when_what_it_refers_to_is_gone() {
+    let spec = r#"{"when":"dims.devices.gone == 'x'","fields":["device","values.name","dims.devices.gone"],"method":"hash"}"#;
+    let rows = |stands| [RuleRow { stands, ..row("m", "mask", spec) }];
+    let nothing = Schema::default();
+    let refused = RuleSet::compile(&rows(false), &nothing).1;
+    assert_eq!(refused.len(), 1, "a new one must be right");
+    let (set, refused) = RuleSet::compile(&rows(true), &nothing);
+    assert!(refused.is_empty(), "{refused:?}");
+    let set = Arc::new(set);
+    let (verdict, _) = run(&set, BODY);
+    let left = body(&set, &verdict, BODY);
+    assert!(!left.contains("Maier") && !left.contains("pump-7") && left.contains("***"), "{left}");
+    // Any other rule is only right or wrong.
+    let filter = RuleRow { stands: true, ..row("f", "filter", r#"{"drop":"dims.devices.gone == 'x'"}"#) };
+    assert_eq!(RuleSet::compile(&[filter], &nothing).1.len(), 1);
+}
+
+#[test]
 fn an_alert_has_the_documented_form() {
     let spec = r#"{"value":"values.t","above":80,"severity":"high","message":"{rule}: {value} > {limit} at {device}, {dims.devices.site} {tags.line} {values.name}"}"#;
     let set = set(&[row("too-hot", "threshold", spec)]);

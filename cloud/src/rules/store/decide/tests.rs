@@ -16,6 +16,7 @@ fn stored(keys: &[(&str, u32)]) -> Rows {
         kind: "filter".to_owned(),
         spec: "{}".to_owned(),
         priority: 0,
+        stands: false,
     };
     keys.iter().map(|(id, version)| (((*id).to_owned(), *version), row(id, *version))).collect()
 }
