@@ -162,10 +162,11 @@ impl Lab {
         self.stack.spawn("weir-cloud", &[&binary, "process", "--config", &config], &[], false)?;
         let found = enriched::read(&self.brokers(), run, expected);
         self.stack.stop_server("weir-cloud")?;
-        let Enriched { records, readings, wrong } = found?;
+        let Enriched { records, readings, wrong, first_wrong } = found?;
         let right = records == expected && readings == expected && wrong == 0;
         let words = format!(
-            "weir.enriched: {records} records of {readings} readings, wanted {expected}; wrong {wrong}"
+            "weir.enriched: {records} records of {readings} readings, wanted {expected}; wrong {wrong} {}",
+            first_wrong.unwrap_or_default()
         );
         Ok(if right { Vec::new() } else { vec![words] })
     }

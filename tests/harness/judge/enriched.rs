@@ -22,7 +22,7 @@ const AFTER: Duration = Duration::from_millis(1500);
 const POLL: Duration = Duration::from_millis(100);
 
 /// What was found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Enriched {
     /// Records of the run.
     pub records: usize,
@@ -30,6 +30,8 @@ pub struct Enriched {
     pub readings: usize,
     /// Records that say what was never published.
     pub wrong: usize,
+    /// What is wrong with the first of them.
+    pub first_wrong: Option<String>,
 }
 
 /// Reads until `expected` readings are there, and a little longer.
@@ -52,7 +54,10 @@ pub fn read(brokers: &str, run: &Run, expected: usize) -> anyhow::Result<Enriche
             Ok(Some(number)) => {
                 numbers.insert(number);
             }
-            Err(_) => found.wrong += 1,
+            Err(why) => {
+                found.wrong += 1;
+                found.first_wrong.get_or_insert(why);
+            }
         }
         found.records += 1;
         silent = Deadline::after(if numbers.len() < expected { QUIET } else { AFTER });

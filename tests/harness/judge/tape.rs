@@ -75,6 +75,8 @@ pub enum What {
     Late(Vec<u8>, Vec<u8>),
     /// Numbers that will not come.
     Gap(Gap),
+    /// The newest part of a journal was lost; this excuses nothing that does not come.
+    Unnumbered,
     /// No data, but a number like any other: a control record.
     Control,
     /// What no edge may write.
@@ -335,8 +337,15 @@ fn what(run: &Run, topic: &'static str, key: Vec<u8>, value: &[u8]) -> Option<Wh
         }
         wire::WINDOWS => What::Window(key, value.to_vec()),
         wire::LATE => What::Late(key, value.to_vec()),
+        _ if is_loss_without_numbers(value) => What::Unnumbered,
         _ => gap(value).map_or_else(|| wrong("not a gap"), What::Gap),
     })
+}
+
+/// Nobody knows which numbers were in what was lost, if any.
+fn is_loss_without_numbers(value: &[u8]) -> bool {
+    serde_json::from_slice::<Value>(value)
+        .is_ok_and(|gap| gap["reason"] == "damaged" && gap["stream"].is_null())
 }
 
 fn gap(value: &[u8]) -> Option<Gap> {

@@ -52,12 +52,18 @@ pub(super) struct Content {
 }
 
 /// All tables, each as it stood in one moment.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::process) struct Snapshot {
     tables: Vec<(Arc<Dimension>, Content)>,
     /// JSON: name → version.
     versions: Vec<u8>,
     numbers: Vec<(Box<str>, u64)>,
+}
+
+impl Default for Snapshot {
+    fn default() -> Self {
+        Self::new(Vec::new())
+    }
 }
 
 impl Snapshot {
@@ -328,7 +334,9 @@ mod tests {
         assert_eq!(dims.numbers()[2], ("c".into(), 7));
         assert_eq!(dims.schema()[0], ("a".to_owned(), vec!["x".to_owned()]));
         assert!(!dims.is_empty() && Snapshot::of(&[]).is_empty());
-        assert!(Snapshot::of(&[]).join_device("d", &mut out, &mut found));
+        let none = Snapshot::default();
+        assert!(none.join_device("d", &mut out, &mut found));
+        assert_eq!((none.versions(), out.as_slice()), (b"{}".as_slice(), b"{}".as_slice()));
     }
 
     #[test]
