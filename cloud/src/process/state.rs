@@ -5,7 +5,8 @@
 //!   time of its last record, and whether it was closed (left out when not);
 //! - `seen`: `{"rules":n,"versions":{"devices":n}}`: the newest rule set and dimension versions that were applied here;
 //! - `topic`: `{"id":"…"}`: Kafka's id of the input topic;
-//! - `rule/["<rule>",<version>,"<key>"]`: the state of a threshold (`crate::rules`);
+//! - `rule/["<rule>",<version>,"<key>"]`: `{"kept":ms,"state":{…}}`: Kafka's time when it was written, and the state of the
+//!   threshold (`crate::rules`);
 //! - `held/["<device>",<offset>]`: a reading that waits for a row of a dimension:
 //!   `{"at":ms,"timestamp":ms,"stream":"<32 hex digits>","number":n,"edge":"…","backlog":true,"body":"…"}`: since when, by
 //!   the wall clock; Kafka's time of it; its identity and edge; whether it was a backlog (left out when not); its JSON as
@@ -28,9 +29,8 @@ use serde::{Deserialize, Serialize};
 use weir_shared::record::StreamId;
 
 use super::dedupe::{Mark, Marks};
-use crate::rules::ThresholdState;
 use held::{Held, HeldReading};
-use rules::RuleStates;
+use rules::{Kept, RuleStates};
 
 const MARK: &[u8] = b"mark/";
 const SEEN: &[u8] = b"seen";
@@ -133,6 +133,7 @@ impl State {
     #[inline]
     pub(super) fn passes(&mut self, time_ms: i64) {
         self.now = self.now.max(time_ms);
+        self.rules.passes(time_ms);
     }
 
     /// Lets go of what is old, now and then.
@@ -140,9 +141,9 @@ impl State {
         if self.now.saturating_sub(self.expired_at) >= EXPIRE_EVERY_MS {
             self.expired_at = self.now;
             self.marks.expire(self.now);
-            self.rules.tidy(self.now);
+            self.rules.tidy();
         } else if self.rules.is_untidy() {
-            self.rules.tidy(self.now);
+            self.rules.tidy();
         }
     }
 
@@ -229,7 +230,7 @@ enum Entry {
     /// Id of the input topic.
     Topic(String),
     /// The state of a threshold: rule, version, key.
-    Rule((String, u32, String), Option<ThresholdState>),
+    Rule((String, u32, String), Option<Kept>),
     /// A reading that waits: device, offset.
     Held((String, i64), Option<HeldReading>),
     /// Written by a version that keeps more.

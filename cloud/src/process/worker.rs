@@ -149,9 +149,9 @@ impl<'a> Worker<'a> {
                     }
                 }
                 Err(Failure::OutOfRange(why)) => {
-                    if let Err(why) = self.go_on_behind(&why) {
-                        return Ended::Broken(why);
-                    }
+                    let told =
+                        self.tell_lost(&why).map(|()| "told what is lost, going on behind it".to_owned());
+                    return Ended::Broken(told.unwrap_or_else(|why| why));
                 }
                 Err(Failure::Broken(why)) => return Ended::Broken(why),
                 Err(Failure::Twin(why)) => return Ended::Fenced(why),
@@ -249,8 +249,9 @@ impl<'a> Worker<'a> {
         seek(&self.consumer, &ends)
     }
 
-    /// Tells which records are gone from the log, and goes on behind them.
-    fn go_on_behind(&mut self, why: &str) -> Result<(), String> {
+    /// Tells which records are gone from the log; new clients then go on behind them (librdkafka does not seek in a partition
+    /// that it could not read).
+    fn tell_lost(&mut self, why: &str) -> Result<(), String> {
         let gaps = lost::find(&self.consumer, &self.partitions)?;
         if gaps.is_empty() {
             return Err(format!("{why}, but all partitions are within their logs"));
@@ -264,27 +265,13 @@ impl<'a> Worker<'a> {
                 gaps[0], self.config.group
             ));
         }
-        let silent = faults::is_broken("bad.skip_loss");
-        let gaps_told = if silent { &[][..] } else { &gaps };
-        let told = lost::tell(&self.producer, &self.consumer, gaps_told).map_err(Failure::into_text);
+        let told = lost::tell(&self.producer, &self.consumer, &gaps).map_err(Failure::into_text);
         if let Err(why) = told {
             transaction::abort(&self.producer).map_err(Failure::into_text)?;
             return Err(why);
         }
         self.measures.lost(&gaps);
-        for gap in &gaps {
-            if let Some(Partition::Ready { next, .. }) = self.partitions.get(gap.place) {
-                *next = gap.end;
-            }
-        }
-        // All of them: what had been collected of the others when the error came was dropped with the batch.
-        let mut ends = Vec::new();
-        for (place, partition) in self.partitions.iter() {
-            if let Partition::Ready { next, .. } = partition {
-                ends.push((place, *next));
-            }
-        }
-        seek(&self.consumer, &ends)
+        Ok(())
     }
 
     /// After the producer was fenced: whether a twin took the consumer's place too. If not, the broker fenced a

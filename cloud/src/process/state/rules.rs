@@ -1,9 +1,12 @@
 //! The states of thresholds in one partition, by rule, version and key.
 //!
 //! Guarantees: changes wait for the commit of their cycle. The states of a version that is no longer in force are let go,
-//! and so are those of keys that were silent for [`SILENT_MS`]: their episodes end without a word. Pure.
+//! and so are those of keys that were silent for [`SILENT_MS`] by Kafka's time: their episodes end without a word. Event times
+//! decide nothing here: old readings that are sent today are today's. Pure.
 
 use std::sync::{Arc, Weak};
+
+use serde::{Deserialize, Serialize};
 
 use super::staged::Staged;
 use crate::rules::{Rule, RuleSet, States, ThresholdState};
@@ -21,13 +24,23 @@ pub(in crate::process) struct RuleStates {
     set: Weak<RuleSet>,
     /// For each rule of the set, where its states are.
     places: Vec<Option<usize>>,
+    /// Kafka's time of the newest record.
+    now: i64,
+}
+
+/// What is kept of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::process) struct Kept {
+    /// Kafka's time of the newest record when it was written.
+    kept: i64,
+    state: ThresholdState,
 }
 
 #[derive(Debug)]
 struct Version {
     id: Box<str>,
     version: u32,
-    keys: Staged<Box<str>, ThresholdState>,
+    keys: Staged<Box<str>, Kept>,
     /// Whether it is in force.
     active: bool,
 }
@@ -68,12 +81,17 @@ impl RuleStates {
         })
     }
 
-    /// Lets go of some of what is not needed at the time `now`.
-    pub(in crate::process) fn tidy(&mut self, now: i64) {
-        let mut left = LET_GO_MAX;
+    /// A record of this time was processed.
+    #[inline]
+    pub(in crate::process) fn passes(&mut self, time_ms: i64) {
+        self.now = self.now.max(time_ms);
+    }
+
+    /// Lets go of some of what is not needed any more.
+    pub(in crate::process) fn tidy(&mut self) {
+        let (now, mut left) = (self.now, LET_GO_MAX);
         for version in &mut self.versions {
-            let old =
-                |state: &ThresholdState| !version.active || now.saturating_sub(state.last()) > SILENT_MS;
+            let old = |kept: &Kept| !version.active || now.saturating_sub(kept.kept) > SILENT_MS;
             // As they are in this cycle: one that was just touched stays.
             let is_old = |key: &str| version.keys.get(key).is_some_and(old);
             let keys: Vec<_> = version
@@ -97,9 +115,7 @@ impl RuleStates {
     }
 
     /// What this cycle changed: rule, version, key, state.
-    pub(in crate::process) fn staged(
-        &self,
-    ) -> impl Iterator<Item = (&str, u32, &str, Option<&ThresholdState>)> {
+    pub(in crate::process) fn staged(&self) -> impl Iterator<Item = (&str, u32, &str, Option<&Kept>)> {
         self.versions.iter().flat_map(|v| v.keys.staged().map(|(key, s)| (&*v.id, v.version, &**key, s)))
     }
 
@@ -118,13 +134,7 @@ impl RuleStates {
     }
 
     /// An entry of the changelog.
-    pub(in crate::process) fn restore(
-        &mut self,
-        id: &str,
-        version: u32,
-        key: &str,
-        state: Option<ThresholdState>,
-    ) {
+    pub(in crate::process) fn restore(&mut self, id: &str, version: u32, key: &str, state: Option<Kept>) {
         let place = self.place_or_new(id, version, true);
         self.versions[place].keys.restore(key.into(), state);
     }
@@ -138,7 +148,7 @@ impl RuleStates {
 impl States for RuleStates {
     fn get(&self, rule: &Rule, key: &str) -> Option<ThresholdState> {
         let place = (*self.places.get(rule.index)?)?;
-        self.versions[place].keys.get(key).copied()
+        Some(self.versions[place].keys.get(key)?.state)
     }
 
     fn set(&mut self, rule: &Rule, key: &str, state: Option<ThresholdState>) {
@@ -152,6 +162,7 @@ impl States for RuleStates {
                 place
             }
         };
-        self.versions[place].keys.set(key.into(), state);
+        let kept = state.map(|state| Kept { kept: self.now, state });
+        self.versions[place].keys.set(key.into(), kept);
     }
 }

@@ -121,3 +121,20 @@ fn old_marks_go_with_a_tombstone() {
     state.tidy();
     assert_eq!(state.staged().collect::<Vec<_>>(), [(mark_key(S), None)]);
 }
+
+#[test]
+fn states_of_rules_go_by_the_time_of_kafka() {
+    const DAY: i64 = 86_400_000;
+    let key = br#"rule/["hot",3,"pump-7"]"#;
+    // Of a reading that was 50 days old when it came.
+    let entry = br#"{"kept":4320000000,"state":{"at":"calm","last":1}}"#;
+    let mut state = State::default();
+    state.restore(key, Some(entry)).unwrap();
+    state.passes(50 * DAY + 29 * DAY);
+    state.tidy();
+    assert_eq!(state.staged().count(), 0);
+    state.passes(50 * DAY + 31 * DAY);
+    state.tidy();
+    assert_eq!(state.staged().collect::<Vec<_>>(), [(key.to_vec(), None)]);
+    assert!(state.restore(key, Some(br#"{"at":"calm","last":1}"#)).is_err(), "an entry without its time");
+}

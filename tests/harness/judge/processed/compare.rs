@@ -136,7 +136,7 @@ pub(super) fn expected(
     let mut lines: HashMap<Line, Vec<Vec<u8>>> = HashMap::new();
     for topic in INPUTS {
         // Where an output is missing, the version of its neighbour is as good as any.
-        let (mut version, mut number) = (0, 0);
+        let (mut version, mut number) = (history.newest(), history.newest_rules());
         for Entry { partition, record } in inputs.get(topic).into_iter().flatten() {
             let headers = record.stream.as_ref().zip(record.number.as_ref());
             let identity = headers.and_then(|(s, n)| wire::identity(s, n, *partition));

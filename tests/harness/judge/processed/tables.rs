@@ -17,6 +17,7 @@ pub type Rows = Arc<BTreeMap<String, String>>;
 #[derive(Debug, Default)]
 pub struct History {
     rows: BTreeMap<i64, Rows>,
+    newest: i64,
     made: HashMap<i64, Arc<Tables>>,
     rules: BTreeMap<u64, Arc<Rules>>,
 }
@@ -25,17 +26,19 @@ impl History {
     /// From this version on, these are the rows.
     pub fn put(&mut self, version: i64, rows: Rows) {
         self.rows.insert(version, rows);
+        self.newest = version;
     }
 
     /// The newest version.
     #[must_use]
     pub fn newest(&self) -> i64 {
-        self.rows.last_key_value().map_or(0, |(version, _)| *version)
+        self.newest
     }
 
     /// Forgets all rows.
     pub fn clear(&mut self) {
         self.rows.clear();
+        self.newest = 0;
         self.made.clear();
     }
 
@@ -60,10 +63,12 @@ impl History {
         self.rules.get(&number).map_or_else(|| Arc::new(Rules::none()), Arc::clone)
     }
 
-    /// Versions begin anew: the newest rows are those of any version.
+    /// Versions begin anew with small numbers: the newest rows are those of all of them, and those of the large numbers with
+    /// which outputs still come until the processors notice.
     pub fn restart(&mut self) {
-        let last = self.rows.pop_last().map(|(_, rows)| rows).unwrap_or_default();
-        self.rows = BTreeMap::from([(0, last)]);
+        let (version, last) = self.rows.pop_last().unwrap_or_default();
+        self.rows = BTreeMap::from([(0, Arc::clone(&last)), (version, last)]);
+        self.newest = 0;
     }
 
     /// As it stood at this version.
