@@ -48,7 +48,11 @@ const ROWS: [Row; 15] = [
     row("29", "schema changes", schema::row),
     row("30", "torn refreshes of the dimension table", tables::torn),
     row("rules", "rules change while processors are killed", rules::row),
-    row("mysql", "MySQL away while rows change; binlog purged and reset", tables::away),
+    // A partition that saw the large versions of before the reset waits 15 s for them at its next start.
+    Row {
+        leaves_a_mess: true,
+        ..row("mysql", "MySQL away while rows change; binlog purged and reset", tables::away)
+    },
     Row {
         leaves_a_mess: true,
         ..row("columns", "columns of the table dropped and renamed", tables::columns)

@@ -243,7 +243,6 @@ impl Played {
     fn restart(&mut self, stream: StreamId, letters: &mut Vec<Letter>) {
         self.repeat(letters);
         let old = std::mem::replace(&mut self.stream, stream);
-        self.holes.clear();
         for (place, next) in std::mem::take(&mut self.next) {
             let value = format!("{{\"stream\":\"{old}\",\"next\":{next}}}").into_bytes();
             self.send(Kind::Control, place, None, value, letters);
