@@ -8,7 +8,7 @@
 //! read becomes a dead letter and the partition goes on.
 //! On failure: an abortable error takes the cycle back and reads it again; anything else drops consumer, producer
 //! and state, and builds them anew with growing waits, for ever. Fenced by another process with the same slot: this
-//! one stops working, says so, and looks again every minute.
+//! one stops working, says so, and goes on when the other is gone.
 
 pub(crate) mod join;
 
@@ -46,8 +46,10 @@ use worker::Worker;
 
 /// How often to look whether tables and rules are there, or have changed their shape.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// How long a slot that was fenced stays away before it looks for its twin again.
-const FENCED_PAUSE: Duration = Duration::from_secs(60);
+/// How often a slot that has a twin says so.
+const ALARM_AGAIN: Duration = Duration::from_secs(60);
+/// How often it looks whether the twin is gone.
+const TWIN_LOOK: Duration = Duration::from_secs(3);
 
 /// Somebody who was not heard for so long is no member of the group any more.
 const SESSION: Duration = Duration::from_secs(6);
@@ -248,7 +250,7 @@ pub(crate) fn run(
     }
     let measures = Measures::new(who);
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
-    let mut committed = None;
+    let (mut committed, mut member) = (None, String::new());
     while !stop.is_stopped() {
         ready.bad(who, "waiting for Kafka");
         let ended = match Worker::build(config, kafka, name, versions, &measures) {
@@ -257,6 +259,9 @@ pub(crate) fn run(
                 if let Some(at) = worker.committed_at() {
                     backoff.reset();
                     committed = Some(at);
+                }
+                if !worker.member().is_empty() {
+                    worker.member().clone_into(&mut member);
                 }
                 ended
             }
@@ -268,7 +273,10 @@ pub(crate) fn run(
             // is a twin, and to make new clients would fence it.
             Ended::Broken(why)
                 if committed.is_some_and(|at| clock::instant().saturating_duration_since(at) > SESSION)
-                    && matches!(worker::check::slot_is_taken(kafka, &config.group, &name.slot), Ok(true)) =>
+                    && matches!(
+                        worker::check::slot_is_taken(kafka, &config.group, &name.slot, &member),
+                        Ok(true)
+                    ) =>
             {
                 Ended::Fenced(why)
             }
@@ -288,7 +296,7 @@ pub(crate) fn run(
             Ended::Fenced(why) => {
                 measures.fenced();
                 ready.bad(who, format!("fenced: {why}"));
-                if wait_for_twin(config, kafka, name, &why, stop) {
+                if wait_for_twin(config, kafka, (name, &member), &why, stop) {
                     break;
                 }
             }
@@ -298,29 +306,38 @@ pub(crate) fn run(
 }
 
 /// Waits as long as a member of the group has this slot's name; true when told to stop. A broker that failed while the
-/// slot joined the group leaves a member that nobody is; unlike a twin it sends no heartbeats and soon goes.
-fn wait_for_twin(config: &ProcessConfig, kafka: &KafkaConfig, name: &Name, why: &str, stop: &Stop) -> bool {
-    let Name { slot, who } = name;
+/// slot joined the group leaves a member that nobody is; unlike a twin it sends no heartbeats and soon goes. `member` was
+/// this slot itself: librdkafka takes itself for a twin when its session ends while the coordinator moves.
+fn wait_for_twin(
+    config: &ProcessConfig,
+    kafka: &KafkaConfig,
+    (Name { slot, who }, member): (&Name, &str),
+    why: &str,
+    stop: &Stop,
+) -> bool {
     tracing::warn!("{who}: fenced ({why}); looking whether there is a twin");
     let deadline = Deadline::after(GHOST);
     while !deadline.passed() {
         if stop.wait_for(GHOST_LOOK) {
             return true;
         }
-        if let Ok(false) = worker::check::slot_is_taken(kafka, &config.group, slot) {
+        if let Ok(false) = worker::check::slot_is_taken(kafka, &config.group, slot, member) {
             return false;
         }
     }
+    let mut alarm = Deadline::after(Duration::ZERO);
     loop {
-        tracing::error!(
-            "{who}: ALARM: another process works as slot {slot:?} ({why}); this one pauses for {} s. Give each \
-             process a slot of its own, or stop one of the two",
-            FENCED_PAUSE.as_secs()
-        );
-        if stop.wait_for(FENCED_PAUSE) {
+        if alarm.passed() {
+            tracing::error!(
+                "{who}: ALARM: another process works as slot {slot:?} ({why}); this one pauses until that is gone. Give \
+                 each process a slot of its own, or stop one of the two"
+            );
+            alarm = Deadline::after(ALARM_AGAIN);
+        }
+        if stop.wait_for(TWIN_LOOK) {
             return true;
         }
-        match worker::check::slot_is_taken(kafka, &config.group, slot) {
+        match worker::check::slot_is_taken(kafka, &config.group, slot, member) {
             Ok(true) => {}
             Ok(false) => return false,
             Err(error) => tracing::warn!("{who}: cannot ask for the members of {}: {error}", config.group),

@@ -1,8 +1,8 @@
-//! What librdkafka can do and rdkafka's safe API does not show: the generation of a group member, the offset of an
+//! What librdkafka can do and rdkafka's safe API does not show: the generation and id of a group member, the offset of an
 //! end-of-partition event, and the log's end as the last fetch saw it.
 //!
 //! Guarantees: no pointer leaves this file; whatever librdkafka hands over is freed here.
-#![expect(unsafe_code, reason = "three calls into librdkafka that rdkafka 0.39 has no safe form of")]
+#![expect(unsafe_code, reason = "four calls into librdkafka that rdkafka 0.39 has no safe form of")]
 
 use std::ffi::{CStr, CString};
 use std::time::Duration;
@@ -23,6 +23,21 @@ pub(crate) fn generation<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Opti
         let generation = sys::rd_kafka_consumer_group_metadata_generation_id(metadata);
         sys::rd_kafka_consumer_group_metadata_destroy(metadata);
         Some(generation)
+    }
+}
+
+/// The member's id in its group; `None` while it has none.
+pub(crate) fn member<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Option<String> {
+    // SAFETY: the client lives as long as the borrow; the text is copied before it is freed once, here.
+    unsafe {
+        let client = consumer.client().native_ptr();
+        let id = sys::rd_kafka_memberid(client);
+        if id.is_null() {
+            return None;
+        }
+        let text = CStr::from_ptr(id).to_string_lossy().into_owned();
+        sys::rd_kafka_mem_free(client, id.cast());
+        (!text.is_empty()).then_some(text)
     }
 }
 

@@ -3,14 +3,17 @@
 //! Comes in: records to produce, the offsets they stand for. Goes out: committed, or why not.
 //! Guarantees: it is committed only after every record was delivered and the group's generation was accepted; a commit
 //! without an answer is asked again as the same commit.
-//! On failure: [`Failure`] says what to do next. Never waits longer than [`COMMIT`] plus the broker's answers.
+//! On failure: [`Failure`] says what to do next. Never waits longer than [`COMMIT`] plus the broker's answers: where librdkafka
+//! itself would, it is left waiting on a thread of its own.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::ToBytes;
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig};
@@ -21,6 +24,8 @@ use crate::kafka::{ASK, native};
 
 /// How long records may take to be delivered; the broker aborts the transaction after the same time.
 const DELIVER: Duration = Duration::from_secs(6);
+/// How long adding offsets may take.
+const OFFSETS: Duration = Duration::from_secs(5);
 /// How long a commit or abort without an answer is repeated.
 const COMMIT: Duration = Duration::from_secs(30);
 /// Between two looks at the number of undelivered records. rdkafka's own waits are 100 ms long.
@@ -74,15 +79,18 @@ impl ProducerContext for Deliveries {
     }
 }
 
+/// A producer of transactions.
+pub(super) type Client = Arc<BaseProducer<Deliveries>>;
+
 /// An open transaction.
 pub(super) struct Transaction<'p> {
-    producer: &'p BaseProducer<Deliveries>,
+    producer: &'p Client,
     deliver: Deadline,
 }
 
 impl<'p> Transaction<'p> {
     /// Opens one.
-    pub(super) fn begin(producer: &'p BaseProducer<Deliveries>) -> Result<Self, Failure> {
+    pub(super) fn begin(producer: &'p Client) -> Result<Self, Failure> {
         producer.context().failed.store(false, Ordering::Relaxed);
         producer.begin_transaction().map_err(|e| classify("begin", &e))?;
         Ok(Self { producer, deliver: Deadline::after(DELIVER) })
@@ -125,9 +133,7 @@ impl<'p> Transaction<'p> {
         if faults::is_broken("bad.commit_first") {
             consumer.commit(offsets, CommitMode::Sync).map_err(|e| classify("offsets", &e))?;
         } else if !outside() {
-            repeat("offsets", DELIVER, || {
-                self.producer.send_offsets_to_transaction(offsets, &metadata, ASK)
-            })?;
+            add_offsets(self.producer, offsets.clone(), metadata)?;
         }
         faults::kill_at("cloud.s3");
         while self.producer.in_flight_count() > 0 {
@@ -163,13 +169,35 @@ impl<'p> Transaction<'p> {
     }
 }
 
+/// Adds the offsets, on a thread of its own: librdkafka waits without limit for a coordinator of the group that it knows and
+/// cannot reach, although the group has another one by now. When that thread goes on at last, the next producer of the slot
+/// has fenced it.
+fn add_offsets(
+    producer: &Client,
+    offsets: TopicPartitionList,
+    metadata: ConsumerGroupMetadata,
+) -> Result<(), Failure> {
+    let (answer, answered) = mpsc::sync_channel(1);
+    let client = Arc::clone(producer);
+    let add = move || {
+        let add = || client.send_offsets_to_transaction(&offsets, &metadata, ASK);
+        let _nobody_waits_any_more = answer.send(repeat("offsets", DELIVER, add));
+    };
+    let thread = std::thread::Builder::new().name("offsets".to_owned()).spawn(add);
+    thread.map_err(|e| Failure::Broken(format!("offsets: no thread: {e}")))?;
+    answered.recv_timeout(OFFSETS).unwrap_or_else(|_| {
+        let words = format!("offsets: no answer of the group's coordinator for {} s", OFFSETS.as_secs());
+        Err(Failure::Broken(words))
+    })
+}
+
 /// Whether offsets stay out of the transaction: only to see that a test notices.
 pub(super) fn outside() -> bool {
     faults::is_broken("bad.no_transaction_offsets") || faults::is_broken("bad.ignore_fence")
 }
 
 /// Takes back the open transaction.
-pub(super) fn abort(producer: &BaseProducer<Deliveries>) -> Result<(), Failure> {
+pub(super) fn abort(producer: &Client) -> Result<(), Failure> {
     producer.purge(PurgeConfig::default().queue());
     // What is on its way is answered or times out; the abort itself would wait without serving the answers.
     let deadline = Deadline::after(DELIVER * 2);

@@ -13,6 +13,7 @@ mod cycle;
 pub(super) mod lost;
 mod show;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -63,10 +64,12 @@ pub(super) struct Worker<'a> {
     rule_measures: RuleMeasures,
     topics: Topics,
     consumer: BaseConsumer<Rebalances>,
-    producer: BaseProducer<Deliveries>,
+    producer: transaction::Client,
     partitions: Partitions,
     coming: Coming,
     committed: Option<Instant>,
+    /// Our id in the group, as it was last seen.
+    member: String,
     shown: Instant,
 }
 
@@ -106,10 +109,11 @@ impl<'a> Worker<'a> {
             rule_measures: RuleMeasures::default(),
             topics,
             consumer,
-            producer,
+            producer: Arc::new(producer),
             partitions: Partitions::default(),
             coming: Coming::default(),
             committed: None,
+            member: String::new(),
             shown: clock::instant(),
         })
     }
@@ -117,6 +121,11 @@ impl<'a> Worker<'a> {
     /// When this incarnation last committed a cycle.
     pub(super) fn committed_at(&self) -> Option<Instant> {
         self.committed
+    }
+
+    /// The id that this incarnation had in the group; empty when it was never a member for long.
+    pub(super) fn member(&self) -> &str {
+        &self.member
     }
 
     /// Works until told to stop or until something breaks.

@@ -178,7 +178,7 @@ fn committed(asker: &BaseConsumer) -> anyhow::Result<BTreeMap<(String, i32), i64
 fn lags(asker: &BaseConsumer) -> anyhow::Result<Vec<(String, i32, i64)>> {
     let mut lags = Vec::new();
     for ((topic, partition), offset) in committed(asker)? {
-        let (_, end) = asker.fetch_watermarks(&topic, partition, PATIENCE)?;
+        let (_, end) = log::watermarks(asker, &topic, partition)?;
         lags.push((topic, partition, end - offset));
     }
     Ok(lags)

@@ -86,15 +86,18 @@ fn partitions(asker: &BaseConsumer, topic: &str) -> Result<i32, String> {
     }
 }
 
-/// Whether a living member of the group has this slot's name.
+/// Whether another member of the group than `own` has this slot's name. One that nobody is any more, as its client was
+/// thrown out or never heard the broker's answer, counts until its session is over.
 pub(in crate::process) fn slot_is_taken(
     kafka: &KafkaConfig,
     group: &str,
     slot: &str,
+    own: &str,
 ) -> Result<bool, String> {
     let asker: BaseConsumer = kafka.client().create().map_err(|e| format!("client: {e}"))?;
     let groups = asker.fetch_group_list(Some(group), ASK).map_err(|e| e.to_string())?;
-    Ok(groups.groups().iter().flat_map(|g| g.members()).any(|member| is_static_member(member.id(), slot)))
+    let mut members = groups.groups().iter().flat_map(|group| group.members());
+    Ok(members.any(|member| is_static_member(member.id(), slot) && member.id() != own))
 }
 
 /// The broker makes the id of a static member from its instance's name and a UUID.

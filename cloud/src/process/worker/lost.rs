@@ -9,7 +9,7 @@ use std::fmt;
 use rdkafka::Offset;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::producer::{BaseProducer, BaseRecord};
+use rdkafka::producer::BaseRecord;
 use weir_shared::clock;
 use weir_shared::wire;
 
@@ -17,7 +17,7 @@ use crate::faults;
 use crate::kafka::ASK;
 use crate::process::assignment::{Partitions, Place, Rebalances, list};
 use crate::process::outputs::{self, Loss, Origin};
-use crate::process::transaction::{Deliveries, Failure, Transaction, classify};
+use crate::process::transaction::{Client, Failure, Transaction, classify};
 
 /// Offsets of one partition that are gone.
 pub(in crate::process) struct Gap {
@@ -71,7 +71,7 @@ pub(super) fn find(consumer: &BaseConsumer<Rebalances>, partitions: &Partitions)
 
 /// Writes them down, and commits the offsets behind them.
 pub(super) fn tell(
-    producer: &BaseProducer<Deliveries>,
+    producer: &Client,
     consumer: &BaseConsumer<Rebalances>,
     gaps: &[Gap],
 ) -> Result<(), Failure> {

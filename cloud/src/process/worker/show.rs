@@ -43,6 +43,8 @@ impl Worker<'_> {
             return;
         }
         self.shown = now;
+        // A client that was thrown out has none.
+        self.member = native::member(&self.consumer).unwrap_or(std::mem::take(&mut self.member));
         self.measures.holding(&sizes);
         for input in Input::ALL {
             let lag =

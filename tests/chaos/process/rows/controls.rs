@@ -9,15 +9,16 @@ use crate::report::Report;
 /// What is broken, which row must see it, and the part of the row that does.
 type Control = (&'static str, &'static str, fn(&mut Lab, &mut Report) -> anyhow::Result<()>);
 
-const CONTROLS: [Control; 11] = [
-    ("bad.commit_first", "2", |lab, report| kills::step_once(lab, report, "cloud.s4", 40)),
-    ("bad.no_transaction_offsets", "2", |lab, report| kills::step_once(lab, report, "cloud.s5", 40)),
+const CONTROLS: [Control; 9] = [
+    ("bad.commit_first", "2", |lab, report| kills::step_once(lab, report, "cloud.s3", 40)),
+    // Marks hold back all but what has no identity, which is not in every cycle.
+    ("bad.no_transaction_offsets", "2", |lab, report| {
+        (20..26).try_for_each(|count| kills::step_once(lab, report, "cloud.s5", count))
+    }),
     ("bad.skip_changelog", "3", |lab, report| kills::random_kills(lab, report, 8)),
     ("bad.skip_restore", "3", |lab, report| kills::random_kills(lab, report, 8)),
-    ("bad.skip_restore", "4", |lab, report| kills::nested_kills(lab, report, 8)),
     ("bad.forget_abort", "11", |lab, report| cluster::rolling(lab, report, 1)),
     ("bad.ignore_fence", "14", zombie::twin),
-    ("bad.ignore_fence", "14", zombie::other),
     ("bad.skip_loss", "16", gone::told),
     ("bad.half_table", "30", tables::torn),
     ("bad.stale_rules", "rules", |lab, report| rules::changes(lab, report, 8)),

@@ -21,7 +21,7 @@ const IN_FORCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(20);
 /// A version that is larger than all others, and no CEL.
 const WRONG: [&str; 2] = [
-    "INSERT INTO weir_rules (id, version, kind, spec) VALUES ('hot', 1000000, 'threshold', \
+    "REPLACE INTO weir_rules (id, version, kind, spec) VALUES ('hot', 1000000, 'threshold', \
      '{\"value\":\"values.n +\",\"above\":1}')",
     "UPDATE weir_rules_active SET version = 1000000 WHERE id = 'hot'",
 ];

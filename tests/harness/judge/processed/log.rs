@@ -20,6 +20,8 @@ use super::PATIENCE;
 use crate::judge::run::number_in;
 
 const READ: Duration = Duration::from_secs(120);
+/// Brokers answer again within this time.
+const COMES_BACK: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(50);
 
 /// A record, and its partition.
@@ -45,7 +47,7 @@ impl Log {
         let count = partitions(&reader, self.topic)?;
         let mut assignment = TopicPartitionList::new();
         for partition in 0..count {
-            let (low, _) = reader.fetch_watermarks(self.topic, partition, PATIENCE)?;
+            let (low, _) = watermarks(&reader, self.topic, partition)?;
             let next = self.next.entry(partition).or_insert(low);
             *next = low.max(*next);
             assignment.add_partition_offset(self.topic, partition, Offset::Offset(*next))?;
@@ -82,8 +84,8 @@ impl Log {
         loop {
             let mut open = None;
             for partition in 0..partitions(&all, self.topic)? {
-                let (_, stable) = committed.fetch_watermarks(self.topic, partition, PATIENCE)?;
-                let (_, end) = all.fetch_watermarks(self.topic, partition, PATIENCE)?;
+                let (_, stable) = watermarks(&committed, self.topic, partition)?;
+                let (_, end) = watermarks(&all, self.topic, partition)?;
                 if stable < end {
                     open = Some(format!(
                         "{} [{partition}]: an open transaction from {stable} to {end}",
@@ -147,6 +149,18 @@ pub(super) fn asker(brokers: &str, group: &str, isolation: &str) -> anyhow::Resu
         .set("log_level", "0")
         .create()
         .context("a consumer of the judge")
+}
+
+/// Where a log begins and ends. A broker that is just coming back may not know yet: it is asked again.
+pub(super) fn watermarks(asker: &BaseConsumer, topic: &str, partition: i32) -> anyhow::Result<(i64, i64)> {
+    let deadline = Deadline::after(COMES_BACK);
+    loop {
+        match asker.fetch_watermarks(topic, partition, PATIENCE) {
+            Ok(found) => return Ok(found),
+            Err(error) if deadline.passed() => return Err(error.into()),
+            Err(_) => std::thread::park_timeout(POLL),
+        }
+    }
 }
 
 pub(super) fn partitions(asker: &BaseConsumer, topic: &str) -> anyhow::Result<i32> {
