@@ -99,6 +99,14 @@ pub(crate) struct Wanted {
     pub(crate) compacted: bool,
 }
 
+/// Whether a topic is one of Weir's own.
+pub(crate) fn is_own(topic: &str) -> bool {
+    let severities = [wire::ALERTS_HIGH, wire::ALERTS_MEDIUM, wire::ALERTS_LOW].map(str::to_owned);
+    let own = missing(|_| None, 1, &severities);
+    topic.starts_with(wire::STATE_PREFIX)
+        || own.is_ok_and(|own| own.iter().any(|wanted| wanted.name == topic))
+}
+
 /// What to create, given the partitions of topics that stand; pure.
 pub(crate) fn missing(
     stands: impl Fn(&str) -> Option<i32>,

@@ -197,6 +197,10 @@ impl Versions {
         Some(World { tables: self.dimensions.current()?, rules: self.rules.current()? })
     }
 
+    fn have_rules(&self) -> bool {
+        self.rules.are_configured()
+    }
+
     fn tripped(&self, rule: &Rule) {
         let why = "at least half of its evaluations failed within 10 s, and 100 at least";
         self.rules.tripped(&rule.id, rule.version, why);

@@ -49,7 +49,7 @@ pub(super) fn text(
     let bytes = letter.bytes.unwrap_or(raw.len() as u64);
     let kept = match raw.len() {
         n if n as u64 >= bytes => String::new(),
-        0 => ", withheld".to_owned(),
+        0 => ", withheld because of masks".to_owned(),
         n => format!(", the first {n} of them here"),
     };
     line("bytes", &format!("{bytes}{kept}"));

@@ -182,6 +182,15 @@ impl<'a> Worker<'a> {
         }
         self.coming.restores.retain(|restore| !restore.is_done());
         for (mut restored, waits_until) in there {
+            let number = restored.state.seen().rules;
+            if number > 0 && !self.versions.have_rules() {
+                // Without them it would show what a mask hides.
+                let (topic, partition) = (restored.place.0.topic(), restored.place.1);
+                return Err(Failure::Broken(format!(
+                    "{topic} [{partition}] was processed under rule set {number}, and this process has no rules: set \
+                     rules.url as in the other processes"
+                )));
+            }
             let ahead = restored.state.seen().ahead_of(world.rules.number, world.tables.numbers());
             match ahead {
                 Some(_) if !waits_until.passed() => self.coming.behind.push((restored, waits_until)),

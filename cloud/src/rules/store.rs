@@ -81,6 +81,11 @@ impl Rules {
         follow::run(self, stop)
     }
 
+    /// Whether there is a database of rules at all.
+    pub(crate) fn are_configured(&self) -> bool {
+        self.0.config.url.is_some()
+    }
+
     /// What is in force; `None` until the first load.
     pub(crate) fn current(&self) -> Option<Arc<Loaded>> {
         self.lock().current.clone()

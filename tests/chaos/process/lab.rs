@@ -29,7 +29,7 @@ use crate::lab::{Wanted, line, tidy_up_on_signals};
 use crate::report::Report;
 
 /// Readings a second.
-const RATE: u64 = 5000;
+const RATE: u64 = 2000;
 /// Devices of the fleet: ten thousand have a row in the dimension table.
 pub(super) const DEVICES: u64 = 11_000;
 const EDGES: u64 = 4;

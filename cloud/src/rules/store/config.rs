@@ -9,6 +9,7 @@ use std::time::Duration;
 use mysql_async::Opts;
 use weir_shared::config::Section;
 
+use crate::init;
 use crate::rules::Schema;
 
 /// Shortest secret, in bytes.
@@ -85,7 +86,14 @@ fn read_url(section: &Section<'_>) -> Option<Opts> {
 fn read_topics(section: &Section<'_>) -> Vec<String> {
     let topics = section.strings("topics");
     let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    for topic in &topics {
+    for (i, topic) in topics.iter().enumerate() {
+        // What a route sends there would be there twice, or come in again.
+        if init::is_own(topic) {
+            section.problem("topics", &format!("{topic:?} is one of Weir's own; name others"));
+        }
+        if topics[..i].contains(topic) {
+            section.problem("topics", &format!("{topic:?} stands there twice"));
+        }
         if topic.is_empty() || topic.len() > 249 || !topic.chars().all(fits) {
             section.problem(
                 "topics",
@@ -146,12 +154,17 @@ mod tests {
 
     #[test]
     fn all_problems_at_once() {
-        let text =
-            "[rules]\nurl = 'mysql://h'\npoll_ms = 1\ntopics = ['a b']\nmask_key_file = '/no/such/key'\n";
+        let text = "[rules]\nurl = 'mysql://h'\npoll_ms = 1\ntopics = ['a b','weir.enriched','weir.alerts.high','x','x']\nmask_key_file = '/no/such/key'\n";
         let shown = read(text).unwrap_err();
-        for part in
-            ["c.toml:2:7: rules.url: must name", "poll_ms: must be", "\"a b\" must be", "/no/such/key"]
-        {
+        for part in [
+            "c.toml:2:7: rules.url: must name",
+            "poll_ms: must be",
+            "\"a b\" must be",
+            "/no/such/key",
+            "\"weir.enriched\" is one of",
+            "\"weir.alerts.high\" is one of",
+            "\"x\" stands there twice",
+        ] {
             assert!(shown.contains(part), "{part:?} is not in\n{shown}");
         }
     }
