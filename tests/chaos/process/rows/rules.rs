@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context;
 use weir_harness::programs::Samples;
 use weir_shared::clock::{self, Deadline};
 
@@ -28,7 +29,28 @@ const WRONG: [&str; 2] = [
 
 /// Rules.
 pub(super) fn row(lab: &mut Lab, report: &mut Report) -> anyhow::Result<()> {
-    changes(lab, report, CHANGES)
+    changes(lab, report, CHANGES)?;
+    without(lab, report)
+}
+
+/// A process that knows of no rules must not go on where others had some: it would show what masks hide.
+fn without(lab: &mut Lab, report: &mut Report) -> anyhow::Result<()> {
+    const SAYS: &str = "this process has no rules";
+    let mut spec = lab.spec("without")?;
+    let dimension = spec.sections.find("[[dimension]]").context("the section of the dimension")?;
+    spec.sections.drain(..dimension);
+    let mut cloud = lab.start_as(&spec, "")?;
+    let deadline = Deadline::after(IN_FORCE);
+    while !cloud.says(SAYS) && !deadline.passed() {
+        pass(LOOK);
+    }
+    report.check(cloud.says(SAYS), || {
+        format!("without rules it does not say {SAYS:?}; {}", cloud.last_words())
+    });
+    cloud.stop()?;
+    let _cloud = lab.start(SLOTS[0], "")?;
+    report.heal("after a process without rules", lab.canary()?);
+    lab.judge(report, "a process without rules")
 }
 
 pub(super) fn changes(lab: &mut Lab, report: &mut Report, changes: u64) -> anyhow::Result<()> {
