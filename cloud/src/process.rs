@@ -22,7 +22,7 @@ mod state;
 mod transaction;
 mod worker;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use weir_shared::admin::Health;
 use weir_shared::backoff::Backoff;
@@ -272,21 +272,8 @@ pub(crate) fn run(
             Err(ended) => ended,
         };
         pulse.idle();
-        let ended = match ended {
-            // Whose last commit is older than a session is no member any more (it was frozen, say): one with its name
-            // is a twin, and to make new clients would fence it.
-            Ended::Broken(why)
-                if committed.is_some_and(|at| clock::instant().saturating_duration_since(at) > SESSION)
-                    && matches!(
-                        worker::check::slot_is_taken(kafka, &config.group, &name.slot, &member),
-                        Ok(true)
-                    ) =>
-            {
-                Ended::Fenced(why)
-            }
-            ended => ended,
-        };
-        match ended {
+        let is_taken = || worker::check::slot_is_taken(kafka, &config.group, &name.slot, &member);
+        match or_fenced(ended, committed, || matches!(is_taken(), Ok(true))) {
             Ended::Stopped => break,
             Ended::Broken(why) => {
                 measures.rebuilt();
@@ -307,6 +294,16 @@ pub(crate) fn run(
         }
     }
     Ok(())
+}
+
+/// Whose last commit is older than a session is no member any more (it was frozen, say): one with its name is a twin, and to
+/// make new clients would fence it.
+fn or_fenced(ended: Ended, committed: Option<Instant>, is_taken: impl FnOnce() -> bool) -> Ended {
+    let is_late = |at| clock::instant().saturating_duration_since(at) > SESSION;
+    match ended {
+        Ended::Broken(why) if committed.is_some_and(is_late) && is_taken() => Ended::Fenced(why),
+        ended => ended,
+    }
 }
 
 /// Waits as long as a member of the group has this slot's name; true when told to stop. A broker that failed while the

@@ -76,12 +76,7 @@ pub(crate) fn run(config: Config) -> Result<()> {
     let (receipts, durable) = flume::unbounded();
     let (open, opened) = watch::channel(false);
     let _locks = locks(&config.flows)?;
-    let mut recovered = Vec::new();
-    for flow in &config.flows {
-        let segments = Segments::open(&flow.dir)?;
-        let found = recover(&segments)?;
-        recovered.push((segments, found));
-    }
+    let recovered = recover_all(&config.flows)?;
     let newest_ms = recovered.iter().filter_map(|(_, found)| found.wall_ms_max).max().unwrap_or(0);
     let looked = clock::now();
     let synchronized = config.clock.synchronized_file.exists();
@@ -144,6 +139,16 @@ pub(crate) fn run(config: Config) -> Result<()> {
     supervisor.run(STOP).map_err(|e| anyhow::anyhow!(e)).context("weir-edge stopped")
 }
 
+/// What the journals hold, in the order of the flows.
+fn recover_all(flows: &[Flow]) -> Result<Vec<(Segments, Recovered)>, journal::Error> {
+    let one = |flow: &Flow| {
+        let segments = Segments::open(&flow.dir)?;
+        let found = recover(&segments)?;
+        Ok((segments, found))
+    };
+    flows.iter().map(one).collect()
+}
+
 /// No other process has the journals while these are there.
 fn locks(flows: &[Flow]) -> Result<Vec<Lock>, journal::Error> {
     flows.iter().map(|flow| Lock::take(&flow.dir, HANDOVER)).collect()
@@ -168,11 +173,7 @@ fn open_flow(
     let rules_before = found.controls.rules.clone().unwrap_or_default();
     let has_windows = !rules.is_empty() || !rules_before.is_empty();
     let state = has_windows.then(|| windows::open(&flow.dir.join("windows"), &mut found)).transpose()?;
-    if let Some((from, to)) = found.lost {
-        // Nobody takes events yet, but there is room for one of each flow.
-        let told = common.events.try_send(Event::Lane(at, Note::EndLost { from, to }));
-        ensure!(told.is_ok(), "more flows than events on their way to the ingest stage");
-    }
+    tell_lost(common, at, &found)?;
     let (topics, cursor) = (found.controls.topics, found.controls.cursor.clone());
     let (first_position, results) = (found.first_position, found.controls.results);
     let opening =
@@ -224,6 +225,15 @@ fn open_flow(
     let wiring = lane::Wiring { wake, shared };
     let lane = Lane::new(config.kafka.edge.clone(), flow.clone(), writer, wiring);
     Ok(Opened { lane, forwarder, windows })
+}
+
+/// Tells the ingest stage what is lost of the journal's end. Nobody takes events yet, but there is room for one of each flow.
+fn tell_lost(common: &Common<'_>, at: usize, found: &Recovered) -> Result<()> {
+    if let Some((from, to)) = found.lost {
+        let told = common.events.try_send(Event::Lane(at, Note::EndLost { from, to }));
+        ensure!(told.is_ok(), "more flows than events on their way to the ingest stage");
+    }
+    Ok(())
 }
 
 fn tell_opened(flow: &Flow, found: &Recovered) {

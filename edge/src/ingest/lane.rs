@@ -146,16 +146,14 @@ impl Lane {
                 let range = one(stream, place);
                 self.gaps(Why::Refused, &[range], now, measures)?;
             }
-            Note::OpenStream(answer) => {
-                match self.writer.open_stream(journal::random_stream()?, now) {
-                    Ok(position) if answer.send(position).is_err() => {
-                        tracing::debug!("the forwarder has ended before its stream was open");
-                    }
-                    // The forwarder asks again.
-                    Ok(_) | Err(journal::Error::Full { .. }) => {}
-                    Err(error) => return Err(error.into()),
+            // One that finds no room is asked for again.
+            Note::OpenStream(answer) => match self.writer.open_stream(journal::random_stream()?, now) {
+                Ok(position) if answer.send(position).is_err() => {
+                    tracing::debug!("the forwarder has ended before its stream was open");
                 }
-            }
+                Ok(_) | Err(journal::Error::Full { .. }) => {}
+                Err(error) => return Err(error.into()),
+            },
             Note::Results { outputs, position } => {
                 let mut records = Vec::with_capacity(outputs.len());
                 for (kind, key, value) in &outputs {
