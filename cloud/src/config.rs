@@ -14,7 +14,7 @@ use crate::rules::store::config::RulesConfig;
 use crate::sinks::config::SinksConfig;
 
 /// The shipped file; compiled in as the defaults.
-const REFERENCE: &str = include_str!("../../deploy/weir-cloud.toml");
+pub(crate) const REFERENCE: &str = include_str!("../../deploy/weir-cloud.toml");
 /// Arrays of tables that the reference shows only in comments.
 const ARRAYS: &str = "\n[[dimension]]\n";
 

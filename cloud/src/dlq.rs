@@ -48,7 +48,8 @@ pub(crate) enum Command {
     },
     /// Everything that one says
     Show {
-        /// PARTITION:OFFSET, as `ls` shows it
+        /// As `ls` shows it
+        #[arg(value_name = "PARTITION:OFFSET")]
         position: Position,
         /// Only the bytes of the rejected record, as they came
         #[arg(long)]
@@ -56,8 +57,8 @@ pub(crate) enum Command {
     },
     /// Send dead letters through again, each once, under the identity they have
     Retry {
-        /// PARTITION:OFFSET, as `ls` shows them
-        #[arg(required_unless_present_any = ["stage", "reason"], conflicts_with_all = ["stage", "reason", "edge", "since"])]
+        /// As `ls` shows them; instead of these: --stage and --reason
+        #[arg(value_name = "PARTITION:OFFSET", required_unless_present_any = ["stage", "reason"], conflicts_with_all = ["stage", "reason", "edge", "since"])]
         positions: Vec<Position>,
         #[command(flatten)]
         filter: Filter,
@@ -148,7 +149,7 @@ fn show(kafka: &KafkaConfig, position: Position, raw: bool) -> Result<(), Error>
     let shown = log.read_one(position, |message| {
         let letter = Letter::read(message.payload().unwrap_or_default())?;
         if raw {
-            return Ok(letter.raw()?);
+            return Ok(letter.shown()?);
         }
         let time = log::time(message);
         let mark = marks.of(position, time);

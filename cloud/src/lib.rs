@@ -22,6 +22,7 @@ pub mod reference {
     pub use crate::process::reference::{Output, Record, Reference, Rules, Tables, Version};
 }
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -37,7 +38,7 @@ const BAD_CONFIG: u8 = 64;
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Configuration; deploy/weir-cloud.toml shows every key
+    /// Configuration; `weir-cloud reference` shows every key
     #[arg(long, short, global = true, default_value = "/etc/weir/weir-cloud.toml")]
     config: PathBuf,
 }
@@ -70,6 +71,8 @@ enum Command {
         #[command(subcommand)]
         command: RulesCommand,
     },
+    /// Print the configuration's reference, with every key and its default
+    Reference,
     /// Check the configuration and end
     Check {
         /// Also connect to everything that it names; one line per check
@@ -92,6 +95,9 @@ pub fn main() -> ExitCode {
         }
     };
     weir_shared::log::init();
+    if let Command::Reference = cli.command {
+        return ended(said(config::REFERENCE));
+    }
     let config = match config::load(&cli.config) {
         Ok(config) => config,
         Err(error) => {
@@ -100,7 +106,14 @@ pub fn main() -> ExitCode {
         }
     };
     let roles = match cli.command {
-        Command::Check { connect: false } => return ExitCode::SUCCESS,
+        // Answered above, without a configuration.
+        Command::Reference => return ExitCode::SUCCESS,
+        Command::Check { connect: false } => {
+            return ended(said(&format!(
+                "{}: ok; --connect also asks the servers that it names\n",
+                cli.config.display()
+            )));
+        }
         Command::Check { connect: true } => return ended(connect::run(&config)),
         Command::Init { dry_run } => return ended(init::run(&config, dry_run)),
         Command::Dlq { command } => return retried(dlq::run(&config.kafka, command)),
@@ -134,6 +147,11 @@ fn dims(config: &config::Config) -> Dims {
         dims.known.push((dimension.name.clone(), columns));
     }
     dims
+}
+
+/// The answer of a command.
+fn said(text: &str) -> Result<(), weir_shared::supervise::Error> {
+    Ok(std::io::stdout().write_all(text.as_bytes())?)
 }
 
 fn ruled(result: Result<(), Failed>) -> ExitCode {

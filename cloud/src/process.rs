@@ -227,9 +227,15 @@ impl Versions {
     }
 }
 
-/// The workers of this process.
+/// The workers of this process: those of readings, and one for all else. Kafka shares partitions by their number, so a worker
+/// of all topics could get those where little comes while another gets all readings.
 pub(crate) fn names(config: &ProcessConfig, slot: &str) -> Vec<Name> {
-    (0..config.workers).map(|n| Name { slot: format!("{slot}.{n}"), who: format!("process.{n}") }).collect()
+    const ALL: &[Input] = &Input::ALL;
+    let (readings, rest) = ALL.split_at(1);
+    let name =
+        |last: &str, inputs| Name { slot: format!("{slot}.{last}"), who: format!("process.{last}"), inputs };
+    let workers = (0..config.workers).map(|n| name(&n.to_string(), readings));
+    workers.chain([name("rest", rest)]).collect()
 }
 
 /// Runs one worker until told to stop. Blocks: call it on a thread of its own.
@@ -286,7 +292,7 @@ pub(crate) fn run(
             }
             Ended::Fenced(why) => {
                 measures.fenced();
-                ready.bad(who, format!("fenced: {why}"));
+                ready.bad(who, format!("fenced: another process works as slot {:?}, it seems", name.slot));
                 if wait_for_twin(config, kafka, (name, &member), &why, stop) {
                     break;
                 }
@@ -312,7 +318,7 @@ fn or_fenced(ended: Ended, committed: Option<Instant>, is_taken: impl FnOnce() -
 fn wait_for_twin(
     config: &ProcessConfig,
     kafka: &KafkaConfig,
-    (Name { slot, who }, member): (&Name, &str),
+    (Name { slot, who, .. }, member): (&Name, &str),
     why: &str,
     stop: &Stop,
 ) -> bool {

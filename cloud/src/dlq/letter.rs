@@ -175,6 +175,15 @@ impl<'a> Letter<'a> {
         BASE64.decode(&*self.raw).map_err(|e| Refused::NoLetter(format!("raw is not base64: {e}")))
     }
 
+    /// The same, unless masks withhold all of them.
+    pub(super) fn shown(&self) -> Result<Vec<u8>, Refused> {
+        let raw = self.raw()?;
+        match self.bytes {
+            Some(bytes) if raw.is_empty() && bytes > 0 => Err(Refused::Withheld { bytes }),
+            _ => Ok(raw),
+        }
+    }
+
     /// The device, where the record's key is one.
     pub(super) fn device<'k>(&self, key: Option<&'k [u8]>) -> Option<&'k str> {
         let keyed = [wire::READINGS, wire::ENRICHED].contains(&&*self.weir.topic);
@@ -188,6 +197,7 @@ impl<'a> Letter<'a> {
             return Err(Refused::Rule);
         }
         if stage.starts_with(EDGE_PREFIX) {
+            self.shown()?;
             return Err(Refused::Edge);
         }
         let sink = stage.strip_prefix(SINK_PREFIX);
@@ -195,11 +205,8 @@ impl<'a> Letter<'a> {
         if stage != PROCESS && sink.is_none() {
             return Err(Refused::Stage(stage.to_owned()));
         }
-        let raw = self.raw()?;
+        let raw = self.shown()?;
         let bytes = self.bytes.unwrap_or(raw.len() as u64);
-        if raw.is_empty() && bytes > 0 {
-            return Err(Refused::Withheld { bytes });
-        }
         if bytes > raw.len() as u64 {
             return Err(Refused::CutShort { kept: raw.len(), bytes });
         }

@@ -52,6 +52,8 @@ pub(crate) struct Name {
     pub(crate) slot: String,
     /// In logs, metrics and `/ready`.
     pub(crate) who: String,
+    /// What it reads.
+    pub(super) inputs: &'static [Input],
 }
 
 /// Consumer, producer and state of one incarnation.
@@ -99,7 +101,8 @@ impl<'a> Worker<'a> {
             .consumer(&config.group, &name.slot)
             .create_with_context(Rebalances::default())
             .map_err(|e| broken("consumer", e))?;
-        consumer.subscribe(&Input::ALL.map(Input::topic)).map_err(|e| broken("subscribe", e))?;
+        let topics_read: Vec<_> = name.inputs.iter().map(|input| input.topic()).collect();
+        consumer.subscribe(&topics_read).map_err(|e| broken("subscribe", e))?;
         Ok(Self {
             config,
             kafka,

@@ -10,7 +10,7 @@ use weir_shared::expr::nearest;
 
 /// Any JSON value; members in their order.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Json {
+pub(in crate::rules) enum Json {
     Null,
     Bool(bool),
     Number(serde_json::Number),

@@ -82,10 +82,16 @@ pub(super) fn first(text: &str, errors: &ParseErrors) -> Problem {
         .map(|l| l.chars().count())
         .sum();
     let message = first.map_or("is not CEL", |e| &e.msg);
-    Problem {
-        column: before + usize::try_from(column).unwrap_or(0).max(1),
-        message: message.replace('\n', " "),
+    Problem { column: before + usize::try_from(column).unwrap_or(0).max(1), message: plain(message) }
+}
+
+/// The parser's words without its list of everything that it would have taken.
+fn plain(message: &str) -> String {
+    let message = message.split(" expecting ").next().unwrap_or(message);
+    if message.contains("<EOF>") {
+        return "ends too early: something is missing here".to_owned();
     }
+    message.replace('\n', " ")
 }
 
 /// Checks the tree, and makes floats of integers that meet values.

@@ -88,7 +88,7 @@ fn what_cannot_be_right_is_refused_with_its_column() {
     for (text, column, want) in [
         ("", 1, "is empty"),
         ("1 + t > 3", 5, "\"t\" is not known; values are values.t"),
-        ("values.t >", 11, ""),
+        ("values.t >", 11, "ends too early"),
         ("values.mode.matches('a')", 20, "no function \"matches\""),
         ("true && shout(device)", 14, "no function \"shout\""),
         ("math.log(values.t) > 1.0", 9, "no function \"log\""),

@@ -193,16 +193,18 @@ impl Measured {
             "flink_first": self.first.figures(),
             "weir_to_flink_every": ratio(self.every),
             "weir_to_flink_first": ratio(self.first),
-            "wanted": wanted.map(|(per_second, ratio)| json!({"per_second": per_second, "weir_to_flink_every": ratio})),
+            "wanted": wanted.map(|(per_second, ratio)| json!({"per_second": per_second, "weir_to_flink_first": ratio})),
             "ok": wanted.map(|wanted| met(self, wanted)),
         })
     }
 }
 
-/// The ratio is that to the faster form of Flink's job, although it does less.
+/// The ratio is that to Flink's job which does the same; the other, which does less, is shown beside it.
 fn met(measured: &Measured, (per_second, ratio): (u64, f64)) -> bool {
-    let flink = measured.every.per_second.max(measured.first.per_second);
-    measured.weir.per_second >= per_second && measured.weir.per_second as f64 >= ratio * flink as f64
+    let flink = measured.first.per_second;
+    flink > 0
+        && measured.weir.per_second >= per_second
+        && measured.weir.per_second as f64 >= ratio * flink as f64
 }
 
 /// What the stages share.

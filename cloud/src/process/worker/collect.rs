@@ -25,6 +25,8 @@ const FIRST: Duration = Duration::from_millis(100);
 const FIRST_COMING: Duration = Duration::from_millis(1);
 /// A wait shorter than this is none: librdkafka counts in milliseconds.
 const TICK: Duration = Duration::from_millis(1);
+/// How many records are taken between two looks at the clock.
+const LOOK_EVERY: usize = 64;
 /// Most bytes of one cycle, but for one record that is larger.
 const CYCLE_BYTES_MAX: usize = 16 << 20;
 
@@ -53,9 +55,12 @@ pub(super) fn collect<'c>(
     let mut batch = Vec::new();
     let mut bytes = 0;
     let mut deadline = Deadline::after(if coming.is_empty() { FIRST } else { FIRST_COMING });
+    let mut wait = deadline.left();
     loop {
-        let polled = consumer.poll(deadline.left());
+        let polled = consumer.poll(wait);
         apply(consumer.context().take(), &mut batch, partitions, coming);
+        // What is there already is taken without looking at the clock each time.
+        let mut look = true;
         match polled {
             Some(Ok(message)) if is_ready(&message, partitions) => {
                 if batch.is_empty() {
@@ -63,6 +68,7 @@ pub(super) fn collect<'c>(
                 }
                 bytes += message.payload_len();
                 batch.push(message);
+                look = batch.len() % LOOK_EVERY == 0;
             }
             Some(Err(error)) => {
                 if let Some(failure) = judge(&error) {
@@ -71,9 +77,15 @@ pub(super) fn collect<'c>(
             }
             Some(Ok(_)) | None => {}
         }
-        let full = batch.len() >= config.cycle_records_max || bytes >= CYCLE_BYTES_MAX;
-        if full || deadline.left() < TICK {
+        if batch.len() >= config.cycle_records_max || bytes >= CYCLE_BYTES_MAX {
             return Ok(batch);
+        }
+        wait = Duration::ZERO;
+        if look {
+            wait = deadline.left();
+            if wait < TICK {
+                return Ok(batch);
+            }
         }
     }
 }

@@ -7,7 +7,6 @@ use weir_shared::clock;
 
 use super::Worker;
 use crate::kafka::native;
-use crate::process::Input;
 use crate::process::assignment::Partition;
 use crate::process::measures::Sizes;
 
@@ -46,7 +45,7 @@ impl Worker<'_> {
         // A client that was thrown out has none.
         self.member = native::member(&self.consumer).unwrap_or(std::mem::take(&mut self.member));
         self.measures.holding(&sizes);
-        for input in Input::ALL {
+        for &input in self.name.inputs {
             let lag =
                 self.partitions.iter().filter(|(place, _)| place.0 == input).map(|(place, partition)| {
                     let Partition::Ready { next, .. } = partition else { return 0 };

@@ -93,7 +93,8 @@ fn read_file(name: &str, text: &str, schema: &Schema) -> Result<RulesFile, Faile
         };
         RuleSet::check(&row, schema).err().map(|problem| file.refused(rule, &problem.reason))
     };
-    let problems: Vec<String> = file.rules.iter().filter_map(check).collect();
+    let problems: Vec<String> =
+        file.problems.iter().cloned().chain(file.rules.iter().filter_map(check)).collect();
     if problems.is_empty() { Ok(file) } else { Err(refused(problems)) }
 }
 

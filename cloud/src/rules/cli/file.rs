@@ -2,14 +2,16 @@
 //!
 //! Comes in: the text of a TOML file (`[[rule]]` tables) or of a JSON file (one rule, a list of them, or
 //! `{"rule": […]}`). Goes out: the rules, or every problem with its place: line and column in TOML, the member in JSON.
-//! Guarantees: pure. A number of TOML keeps its kind; a time becomes text. On failure: all problems at once; a file
-//! that does not parse gives the parser's alone.
+//! Guarantees: pure. A number of TOML keeps its kind; a time becomes text. On failure: all problems at once, beside the
+//! rules that have none; a file that does not parse, or says a thing twice, gives that alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Number, Value};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+
+use crate::rules::json::Json;
 
 /// Longest name of a rule, as the table has it.
 const ID_BYTES_MAX: usize = 64;
@@ -39,6 +41,8 @@ pub(super) struct FileRule {
 #[derive(Clone, Debug)]
 pub(super) struct RulesFile {
     pub(super) rules: Vec<FileRule>,
+    /// What is wrong with the others, and with the file.
+    pub(super) problems: Vec<String>,
     places: Places,
 }
 
@@ -102,7 +106,7 @@ pub(super) fn parse(name: &str, text: &str) -> Result<RulesFile, Vec<String>> {
     if rules.len() > RULES_MAX {
         problems.push(places.problem("", &format!("more than {RULES_MAX} rules")));
     }
-    if problems.is_empty() { Ok(RulesFile { rules, places }) } else { Err(problems) }
+    Ok(RulesFile { rules, problems, places })
 }
 
 type Root = Vec<(String, Value)>;
@@ -112,10 +116,12 @@ fn numbered(list: Vec<Value>) -> Root {
 }
 
 fn json(places: &Places, text: &str) -> Result<Root, Vec<String>> {
-    let value: Value = serde_json::from_str(text).map_err(|e| {
-        let (line, column) = (e.line(), e.column());
-        vec![format!("{}:{line}:{column}: {e}", places.file)]
-    })?;
+    // Read twice: only the strict form sees what stands there twice.
+    let value: Value =
+        serde_json::from_str::<Json>(text).and_then(|_| serde_json::from_str(text)).map_err(|e| {
+            let (line, column) = (e.line(), e.column());
+            vec![format!("{}:{line}:{column}: {e}", places.file)]
+        })?;
     match value {
         Value::Array(list) => Ok(numbered(list)),
         Value::Object(mut root) if root.len() == 1 && root.get("rule").is_some_and(Value::is_array) => {

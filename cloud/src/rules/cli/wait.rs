@@ -58,9 +58,8 @@ fn judge(
     seconds: u64,
 ) -> Result<(), Failed> {
     if reports.iter().any(|r| r.state == "refused") {
-        let undo =
-            "the version before stays in force; `weir-cloud rules rollback ID` makes it the active one";
-        return Err(Failed::Failed(format!("refused by a process; {undo}")));
+        let undo = "which goes on with the version that it had; `weir-cloud rules rollback ID` makes that the active one";
+        return Err(Failed::Failed(format!("refused by a process, {undo}")));
     }
     let unheard =
         changed.iter().find(|(id, version)| !reports.iter().any(|r| r.id == *id && r.version == *version));

@@ -38,7 +38,6 @@ pub(super) fn measure(bench: &Bench<'_>, tell: &mut dyn FnMut(&str)) -> anyhow::
 
         let began = clock::instant();
         bench.programs.start_role(&["process"])?;
-        bench.programs.wait_ready(Program::Cloud)?;
         let states = until(bench, keys)?;
         let took = began.elapsed().as_secs_f64();
         let pid = bench.programs.pid(Program::Cloud)?.context("weir-cloud ended")?;

@@ -43,7 +43,7 @@ fn all_problems_at_once_with_their_places() {
     let text = "top = 1\n[[rule]]\nid = 'a b'\nkind = ''\npriority = 3.5\n  colour = 'red'\n\
         effective_at = 2026-11-22T07:00:00\nnote = 7\nspec = 'x'\n[[rule]]\nid = 'c'\nkind = 'k'\n\
         [rule.spec]\nx = inf\n";
-    let shown = parse("r.toml", text).unwrap_err().join("\n");
+    let shown = parse("r.toml", text).unwrap().problems.join("\n");
     for part in [
         "r.toml:1:1: top: unknown here",
         "r.toml:3:6: rule[0].id: must be 1 to 64",
@@ -61,9 +61,9 @@ fn all_problems_at_once_with_their_places() {
 
 #[test]
 fn what_is_missing_has_the_place_of_its_rule() {
-    let shown = parse("r.toml", "\n[[rule]]\nid = 'a'\nkind = 'k'\n").unwrap_err().join("\n");
+    let shown = parse("r.toml", "\n[[rule]]\nid = 'a'\nkind = 'k'\n").unwrap().problems.join("\n");
     assert_eq!(shown, "r.toml:2:1: rule[0].spec: must be a table: what the rule says");
-    let shown = parse("r.json", r#"[{"id":"a","spec":{}}, 7]"#).unwrap_err().join("\n");
+    let shown = parse("r.json", r#"[{"id":"a","spec":{}}, 7]"#).unwrap().problems.join("\n");
     assert!(shown.contains("r.json: rule[0].kind: must be set"), "{shown}");
     assert!(shown.contains("r.json: rule[1]: must be a rule"), "{shown}");
 }
@@ -75,15 +75,18 @@ fn what_does_not_parse_says_where() {
     let json = parse("r.json", "[{\n\"id\": }]").unwrap_err();
     assert!(json[0].starts_with("r.json:2:7: "), "{json:?}");
     assert!(parse("r.json", "7").unwrap_err()[0].contains("must be a rule"));
-    assert!(parse("r.toml", "").unwrap_err()[0].contains("no rules"));
-    assert!(parse("r.json", "[]").unwrap_err()[0].contains("no rules"));
+    assert!(parse("r.toml", "").unwrap().problems[0].contains("no rules"));
+    assert!(parse("r.json", "[]").unwrap().problems[0].contains("no rules"));
+    let twice = parse("r.json", "{\"id\": \"a\",\n\"id\": \"b\"}").unwrap_err();
+    assert_eq!(twice, ["r.json:2:4: \"id\" is there twice at line 2 column 4"]);
 }
 
 #[test]
 fn a_name_stands_once() {
     let twice = format!("{TOML}[[rule]]\nid = 'b'\nkind = 'filter'\nspec = {{}}\n");
-    let shown = parse("r.toml", &twice).unwrap_err();
-    assert_eq!(shown, ["r.toml:16:6: rule[2].id: \"b\" is there twice"]);
+    let file = parse("r.toml", &twice).unwrap();
+    assert_eq!(file.rules.len(), 3, "the compiler sees them too");
+    assert_eq!(file.problems, ["r.toml:16:6: rule[2].id: \"b\" is there twice"]);
 }
 
 #[test]
