@@ -175,13 +175,14 @@ impl<'a> Worker<'a> {
         Ended::Stopped
     }
 
-    /// Goes on reading back the state of new partitions, and takes them up when it is there.
+    /// Takes up new partitions whose state is there.
     fn restore(&mut self, world: &World) -> Result<(), Failure> {
         let mut there = std::mem::take(&mut self.coming.behind);
         for restore in &mut self.coming.restores {
-            let step = restore.step(&self.consumer, self.kafka, &self.config.group);
             let waits_until = Deadline::after(BEHIND_MAX);
-            there.extend(step.map_err(Failure::Broken)?.into_iter().map(|restored| (restored, waits_until)));
+            there.extend(
+                restore.take().map_err(Failure::Broken)?.into_iter().map(|restored| (restored, waits_until)),
+            );
         }
         self.coming.restores.retain(|restore| !restore.is_done());
         for (mut restored, waits_until) in there {

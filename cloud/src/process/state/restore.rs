@@ -1,12 +1,17 @@
-//! Reading the state of newly assigned partitions back from their changelogs.
+//! Reading the state of newly assigned partitions back from their changelogs, on a thread beside the worker.
 //!
 //! Comes in: partitions. Goes out: for each its state and its committed offset, both of the same commit.
 //! Guarantees: the order that makes them so: first the committed offset by a stable fetch (it waits for an open
 //! transaction of the predecessor), then the end of the changelog as a read_uncommitted client sees it (a
 //! read_committed one is told the last stable offset, which may lie before the predecessor's last commit), then
-//! reading committed records until the end-of-partition event at or beyond that end. A mark is never skipped.
-//! On failure: a broker that does not answer is asked again with the next step; what cannot be read is an error.
+//! reading committed records until the end-of-partition event at or beyond that end. A mark is never skipped. The worker goes
+//! on with its other partitions meanwhile, and never waits here.
+//! On failure: a broker that does not answer is asked again; what cannot be read is an error. The thread ends with the
+//! worker, or when all of its partitions are taken away.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
@@ -18,11 +23,11 @@ use super::State;
 use crate::faults;
 use crate::kafka::KafkaConfig;
 use crate::kafka::native::{Polled, poll_assigned};
-use crate::process::assignment::{Place, Rebalances, list};
+use crate::process::assignment::{Place, list};
 
-/// How long one step may read; between steps other partitions are processed.
-const STEP: Duration = Duration::from_millis(20);
-/// How long one question of a step may take.
+/// How often it looks whether it is still wanted.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long one question may take.
 const QUESTION: Duration = Duration::from_secs(2);
 
 /// A partition whose state is complete.
@@ -38,28 +43,94 @@ pub(in crate::process) struct Restored {
 
 /// Some partitions that were assigned together.
 pub(in crate::process) struct Restore {
-    began: Instant,
-    waiting: Vec<Waiting>,
-    /// Present once committed offsets and ends are known.
-    reader: Option<BaseConsumer<Reading>>,
+    waiting: Vec<Place>,
+    restored: Receiver<Result<Restored, String>>,
+    unwanted: Arc<AtomicBool>,
 }
 
-/// Ends of partitions that come while the reader closes are no errors.
-struct Reading;
+impl Restore {
+    /// Begins.
+    ///
+    /// # Errors
+    /// When there can be no thread.
+    pub(in crate::process) fn begin(
+        places: &[Place],
+        kafka: &KafkaConfig,
+        group: &str,
+    ) -> Result<Self, String> {
+        let (sender, restored) = channel();
+        let unwanted = Arc::new(AtomicBool::new(false));
+        let reading = Reading {
+            began: clock::instant(),
+            waiting: places.iter().map(|place| Waiting::new(*place)).collect(),
+            kafka: kafka.clone(),
+            group: group.to_owned(),
+            unwanted: Arc::clone(&unwanted),
+        };
+        let thread = std::thread::Builder::new().name("restore".to_owned());
+        thread.spawn(move || reading.run(&sender)).map_err(|e| format!("restore: no thread: {e}"))?;
+        Ok(Self { waiting: places.to_vec(), restored, unwanted })
+    }
 
-impl ClientContext for Reading {
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!("process: reading the changelog: {error}: {reason}");
+    /// These are no longer ours.
+    pub(in crate::process) fn drop_places(&mut self, places: &[Place]) {
+        self.waiting.retain(|place| !places.contains(place));
+    }
+
+    /// Whether nothing is left to do.
+    pub(in crate::process) fn is_done(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// The partitions that are complete now.
+    ///
+    /// # Errors
+    /// What only an operator or new clients can mend.
+    pub(in crate::process) fn take(&mut self) -> Result<Vec<Restored>, String> {
+        let mut complete = Vec::new();
+        while !self.is_done() {
+            match self.restored.try_recv() {
+                Ok(restored) => {
+                    let restored = restored?;
+                    if let Some(at) = self.waiting.iter().position(|place| *place == restored.place) {
+                        self.waiting.swap_remove(at);
+                        complete.push(restored);
+                    }
+                }
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return Err("reading states back ended early".to_owned()),
+            }
+        }
+        Ok(complete)
     }
 }
 
-impl ConsumerContext for Reading {}
+impl Drop for Restore {
+    fn drop(&mut self) {
+        self.unwanted.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The thread's own.
+struct Reading {
+    began: Instant,
+    waiting: Vec<Waiting>,
+    kafka: KafkaConfig,
+    group: String,
+    unwanted: Arc<AtomicBool>,
+}
 
 struct Waiting {
     place: Place,
     state: Box<State>,
     next: i64,
     changelog: Changelog,
+}
+
+impl Waiting {
+    fn new(place: Place) -> Self {
+        Self { place, state: Box::default(), next: 0, changelog: Changelog::default() }
+    }
 }
 
 /// Where a changelog begins and ends.
@@ -76,61 +147,91 @@ impl Changelog {
     }
 }
 
-impl Restore {
-    /// Nothing is asked before the first step.
-    pub(in crate::process) fn new(places: &[Place]) -> Self {
-        let waiting = |place: &Place| Waiting {
-            place: *place,
-            state: Box::default(),
-            next: 0,
-            changelog: Changelog::default(),
-        };
-        Self { began: clock::instant(), waiting: places.iter().map(waiting).collect(), reader: None }
-    }
+/// Ends of partitions that come while the reader closes are no errors.
+struct Quiet;
 
-    /// These are no longer ours.
-    pub(in crate::process) fn drop_places(&mut self, places: &[Place]) {
-        self.waiting.retain(|w| !places.contains(&w.place));
+impl ClientContext for Quiet {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!("process: reading the changelog: {error}: {reason}");
     }
+}
 
-    /// Whether nothing is left to do.
-    pub(in crate::process) fn is_done(&self) -> bool {
-        self.waiting.is_empty()
-    }
+impl ConsumerContext for Quiet {}
 
-    /// Goes on for a short while; gives the partitions that are complete now.
-    ///
-    /// # Errors
-    /// What only an operator or new clients can mend.
-    pub(in crate::process) fn step(
-        &mut self,
-        group: &BaseConsumer<Rebalances>,
-        kafka: &KafkaConfig,
-        name: &str,
-    ) -> Result<Vec<Restored>, String> {
-        if self.reader.is_none() {
-            if !self.ask(group, kafka)? {
-                return Ok(Vec::new());
-            }
-            self.reader = Some(self.open(kafka, name)?);
-            return Ok(take_read(&mut self.waiting, self.began, |w| w.changelog.is_read(None)));
+impl Reading {
+    fn run(mut self, sender: &Sender<Result<Restored, String>>) {
+        if let Err(why) = self.work(sender) {
+            let _nobody_wants_it_any_more = sender.send(Err(why));
         }
-        self.read()
+    }
+
+    fn is_wanted(&self) -> bool {
+        !self.unwanted.load(Ordering::Relaxed)
+    }
+
+    fn work(&mut self, sender: &Sender<Result<Restored, String>>) -> Result<(), String> {
+        loop {
+            if !self.is_wanted() {
+                return Ok(());
+            }
+            if self.ask()? {
+                break;
+            }
+            std::thread::sleep(LOOK);
+        }
+        let reader = self.open()?;
+        self.hand_over(sender, |waiting| waiting.changelog.is_read(None));
+        while self.is_wanted() && !self.waiting.is_empty() {
+            match poll_assigned(&reader, LOOK) {
+                Polled::Nothing => {}
+                Polled::Record { topic, partition, key, value } => {
+                    let found = self.waiting.iter_mut().find(|w| is_changelog(w.place, &topic, partition));
+                    let found = found.filter(|_| !faults::is_broken("bad.skip_restore"));
+                    if let Some(waiting) = found {
+                        let restored = waiting.state.restore(&key, value.as_deref());
+                        restored.map_err(|e| format!("{topic} [{partition}]: {e}"))?;
+                    }
+                }
+                Polled::End(topic, partition, end) => self.hand_over(sender, |waiting| {
+                    is_changelog(waiting.place, &topic, partition) && waiting.changelog.is_read(Some(end))
+                }),
+                Polled::Error(code) if is_lasting(code) => {
+                    return Err(format!("reading the changelog: {code}"));
+                }
+                Polled::Error(code) => tracing::debug!("process: reading the changelog: {code}"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands over those that are complete.
+    fn hand_over(&mut self, sender: &Sender<Result<Restored, String>>, is_read: impl Fn(&Waiting) -> bool) {
+        let took = clock::instant().saturating_duration_since(self.began);
+        for Waiting { place, state, next, .. } in self.waiting.extract_if(.., |waiting| is_read(waiting)) {
+            let _nobody_wants_it_any_more = sender.send(Ok(Restored { place, state, next, took }));
+        }
     }
 
     /// Asks for committed offsets, then for the ends; false when a broker did not answer.
-    fn ask(&mut self, group: &BaseConsumer<Rebalances>, kafka: &KafkaConfig) -> Result<bool, String> {
+    fn ask(&mut self) -> Result<bool, String> {
+        let client = |isolation| {
+            let mut config = self.kafka.client();
+            // The group is only a name here: it is never joined. Read committed makes the fetch of offsets a stable one.
+            config
+                .set("group.id", &self.group)
+                .set("isolation.level", isolation)
+                .set("enable.auto.commit", "false");
+            config.create::<BaseConsumer>().map_err(|e| format!("client: {e}"))
+        };
         let places = list(self.waiting.iter().map(|w| w.place));
-        let committed = match group.committed_offsets(places, QUESTION) {
+        let committed = match client("read_committed")?.committed_offsets(places, QUESTION) {
             Ok(committed) => committed,
             Err(error) => {
                 tracing::debug!("process: committed offsets: {error}");
                 return Ok(false);
             }
         };
-        let mut config = kafka.client();
-        config.set("isolation.level", "read_uncommitted");
-        let asker: BaseConsumer = config.create().map_err(|e| format!("client: {e}"))?;
+        let asker = client("read_uncommitted")?;
         for waiting in &mut self.waiting {
             let (input, partition) = waiting.place;
             let found = committed.find_partition(input.topic(), partition).map(|e| (e.error(), e.offset()));
@@ -153,19 +254,18 @@ impl Restore {
         Ok(true)
     }
 
-    fn open(&self, kafka: &KafkaConfig, name: &str) -> Result<BaseConsumer<Reading>, String> {
-        let mut config: ClientConfig = kafka.client();
-        // The group is only a name here: it is never joined, nothing is committed to it.
+    fn open(&self) -> Result<BaseConsumer<Quiet>, String> {
+        let mut config: ClientConfig = self.kafka.client();
         config
-            .set("group.id", name)
+            .set("group.id", &self.group)
             .set("isolation.level", "read_committed")
             .set("enable.partition.eof", "true")
             .set("enable.auto.commit", "false")
             .set("auto.offset.reset", "earliest")
             .set("fetch.queue.backoff.ms", "5")
             .set("queued.max.messages.kbytes", "16384");
-        let reader: BaseConsumer<Reading> =
-            config.create_with_context(Reading).map_err(|e| format!("client: {e}"))?;
+        let reader: BaseConsumer<Quiet> =
+            config.create_with_context(Quiet).map_err(|e| format!("client: {e}"))?;
         let mut assigned = TopicPartitionList::new();
         for waiting in self.waiting.iter().filter(|w| !w.changelog.is_read(None)) {
             let (input, partition) = waiting.place;
@@ -176,50 +276,6 @@ impl Restore {
         reader.assign(&assigned).map_err(|e| format!("changelog: {e}"))?;
         Ok(reader)
     }
-
-    fn read(&mut self) -> Result<Vec<Restored>, String> {
-        let Some(reader) = &self.reader else { return Ok(Vec::new()) };
-        let deadline = clock::Deadline::after(STEP);
-        loop {
-            match poll_assigned(reader, deadline.left()) {
-                Polled::Nothing => return Ok(Vec::new()),
-                Polled::Record { topic, partition, key, value } => {
-                    let found = self.waiting.iter_mut().find(|w| is_changelog(w.place, &topic, partition));
-                    let found = found.filter(|_| !faults::is_broken("bad.skip_restore"));
-                    if let Some(waiting) = found {
-                        let restored = waiting.state.restore(&key, value.as_deref());
-                        restored.map_err(|e| format!("{topic} [{partition}]: {e}"))?;
-                    }
-                    if deadline.passed() {
-                        return Ok(Vec::new());
-                    }
-                }
-                Polled::End(topic, partition, end) => {
-                    let read = take_read(&mut self.waiting, self.began, |w| {
-                        is_changelog(w.place, &topic, partition) && w.changelog.is_read(Some(end))
-                    });
-                    if !read.is_empty() {
-                        return Ok(read);
-                    }
-                }
-                Polled::Error(code) if is_lasting(code) => {
-                    return Err(format!("reading the changelog: {code}"));
-                }
-                Polled::Error(code) => tracing::debug!("process: reading the changelog: {code}"),
-            }
-        }
-    }
-}
-
-/// Takes out those that are complete.
-fn take_read(
-    waiting: &mut Vec<Waiting>,
-    began: Instant,
-    is_read: impl Fn(&Waiting) -> bool,
-) -> Vec<Restored> {
-    let took = clock::instant().saturating_duration_since(began);
-    let restored = |w: Waiting| Restored { place: w.place, state: w.state, next: w.next, took };
-    waiting.extract_if(.., |w| is_read(w)).map(restored).collect()
 }
 
 fn is_changelog((input, own): Place, topic: &str, partition: i32) -> bool {
@@ -265,14 +321,39 @@ mod tests {
     }
 
     #[test]
+    fn a_thread_that_ended_early_is_an_error() {
+        let (sender, restored) = channel();
+        let mut restore = Restore { waiting: vec![(Input::Readings, 0)], restored, unwanted: Arc::default() };
+        assert!(restore.take().unwrap().is_empty());
+        sender.send(Err("no topic".to_owned())).unwrap();
+        assert_eq!(restore.take().unwrap_err(), "no topic");
+        drop(sender);
+        assert!(restore.take().unwrap_err().contains("ended early"));
+    }
+
+    #[test]
+    fn a_changelog_is_that_of_its_partition() {
+        let place = (Input::EdgeRejected, 0);
+        assert!(is_changelog(place, "weir.state.weir.edge-rejected", 0));
+        assert!(!is_changelog(place, "weir.state.weir.edge-rejected", 1));
+        assert!(!is_changelog(place, "weir.state.weir.readings", 0));
+    }
+
+    #[test]
     fn revoked_partitions_leave_a_restore() {
         let places = [(Input::Readings, 0), (Input::EdgeRejected, 0)];
-        let mut restore = Restore::new(&places);
+        let (sender, restored) = channel();
+        let unwanted = Arc::new(AtomicBool::new(false));
+        let mut restore = Restore { waiting: places.to_vec(), restored, unwanted: Arc::clone(&unwanted) };
         restore.drop_places(&places[..1]);
-        assert!(!restore.is_done());
-        assert!(is_changelog(places[1], "weir.state.weir.edge-rejected", 0));
-        assert!(!is_changelog(places[1], "weir.state.weir.readings", 0));
-        restore.drop_places(&places);
+        let complete = |place| Restored { place, state: Box::default(), next: 0, took: Duration::ZERO };
+        for place in places {
+            sender.send(Ok(complete(place))).unwrap();
+        }
+        let taken: Vec<_> = restore.take().unwrap().into_iter().map(|restored| restored.place).collect();
+        assert_eq!(taken, [places[1]], "the other was revoked before it was complete");
         assert!(restore.is_done());
+        drop(restore);
+        assert!(unwanted.load(Ordering::Relaxed), "the thread hears of it");
     }
 }

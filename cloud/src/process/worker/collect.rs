@@ -13,7 +13,8 @@ use rdkafka::message::{BorrowedMessage, Headers as _, Message};
 use weir_shared::clock::Deadline;
 use weir_shared::wire;
 
-use crate::process::assignment::{Change, Partition, Partitions, Rebalances};
+use crate::kafka::KafkaConfig;
+use crate::process::assignment::{Change, Partition, Partitions, Place, Rebalances};
 use crate::process::engine::{Headers, Incoming};
 use crate::process::state::restore::{Restore, Restored};
 use crate::process::transaction::Failure;
@@ -22,7 +23,7 @@ use crate::process::{Input, ProcessConfig};
 /// Longest wait for the first record.
 const FIRST: Duration = Duration::from_millis(100);
 /// The same while new partitions wait for their state.
-const FIRST_COMING: Duration = Duration::from_millis(1);
+const FIRST_COMING: Duration = Duration::from_millis(5);
 /// A wait shorter than this is none: librdkafka counts in milliseconds.
 const TICK: Duration = Duration::from_millis(1);
 /// How many records are taken between two looks at the clock.
@@ -48,7 +49,7 @@ impl Coming {
 /// Collects one batch, and takes note of partitions that come and go.
 pub(super) fn collect<'c>(
     consumer: &'c BaseConsumer<Rebalances>,
-    config: &ProcessConfig,
+    (kafka, config): (&KafkaConfig, &ProcessConfig),
     partitions: &mut Partitions,
     coming: &mut Coming,
 ) -> Result<Vec<BorrowedMessage<'c>>, Failure> {
@@ -58,7 +59,11 @@ pub(super) fn collect<'c>(
     let mut wait = deadline.left();
     loop {
         let polled = consumer.poll(wait);
-        apply(consumer.context().take(), &mut batch, partitions, coming);
+        let assigned = apply(consumer.context().take(), &mut batch, partitions, coming);
+        for places in assigned {
+            let restore = Restore::begin(&places, kafka, &config.group).map_err(Failure::Broken)?;
+            coming.restores.push(restore);
+        }
         // What is there already is taken without looking at the clock each time.
         let mut look = true;
         match polled {
@@ -90,12 +95,14 @@ pub(super) fn collect<'c>(
     }
 }
 
+/// Gives the partitions that are new, as they came together.
 fn apply(
     changes: Vec<Change>,
     batch: &mut Vec<BorrowedMessage<'_>>,
     partitions: &mut Partitions,
     coming: &mut Coming,
-) {
+) -> Vec<Vec<Place>> {
+    let mut assigned = Vec::new();
     for change in changes {
         match change {
             Change::Assigned(places) => {
@@ -103,7 +110,7 @@ fn apply(
                 for place in &places {
                     partitions.put(*place, Partition::Restoring { skipped: false });
                 }
-                coming.restores.push(Restore::new(&places));
+                assigned.push(places);
             }
             Change::Revoked(places) => {
                 tracing::info!("process: revoked {} partitions", places.len());
@@ -115,12 +122,16 @@ fn apply(
                     restore.drop_places(&places);
                 }
                 coming.behind.retain(|(restored, _)| !places.contains(&restored.place));
-                for place in places {
-                    partitions.remove(place);
+                for place in &places {
+                    partitions.remove(*place);
                 }
+                assigned
+                    .iter_mut()
+                    .for_each(|new: &mut Vec<Place>| new.retain(|place| !places.contains(place)));
             }
         }
     }
+    assigned
 }
 
 fn is_ready(message: &BorrowedMessage<'_>, partitions: &mut Partitions) -> bool {

@@ -34,7 +34,12 @@ impl Worker<'_> {
         world: &World,
         pulse: &Pulse,
     ) -> Result<bool, Failure> {
-        let batch = collect::collect(&self.consumer, self.config, &mut self.partitions, &mut self.coming)?;
+        let batch = collect::collect(
+            &self.consumer,
+            (self.kafka, self.config),
+            &mut self.partitions,
+            &mut self.coming,
+        )?;
         let now_ms = clock::wall_ms();
         let due = due(&mut self.partitions, engine, world, now_ms);
         if batch.is_empty() && due.is_empty() {

@@ -14,7 +14,8 @@ use crate::report::Report;
 
 /// Session and transaction end after 6 s; 60 s would show no more.
 const FROZEN: Duration = Duration::from_secs(15);
-const FENCED: Duration = Duration::from_secs(20);
+/// Each of the two may fence the other once before one of them has it; then it looks for 9 s whether the other is alive.
+const FENCED: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(50);
 const AFTER: Duration = Duration::from_secs(3);
 
