@@ -26,6 +26,7 @@ use letter::Letter;
 use list::Summary;
 use marks::{Marks, Until};
 use retry::Wanted;
+pub(crate) use select::Since;
 use select::{Filter, Position};
 
 /// Most dead letters that `ls` names.

@@ -182,9 +182,9 @@ fn new_topic(topic: &Wanted, replication: i32) -> NewTopic<'_> {
         // An edge's clock may be wrong for years: retention must not go by it.
         return new.set("message.timestamp.type", "LogAppendTime");
     }
-    // Small segments and an eager cleaner keep a restore short.
+    // Small segments and an eager cleaner keep a restore short: the last segment is read as it is, old values and all.
     new.set("cleanup.policy", "compact")
-        .set("segment.bytes", "33554432")
+        .set("segment.bytes", "4194304")
         .set("min.cleanable.dirty.ratio", "0.1")
         .set("min.compaction.lag.ms", "0")
 }

@@ -12,7 +12,9 @@ pub(crate) mod topic_ids;
 
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::KafkaError;
+use rdkafka::{ClientConfig, ClientContext};
 use weir_shared::config::Section;
 
 /// How long a question to a broker may take before it is asked again.
@@ -55,6 +57,17 @@ pub(crate) struct KafkaConfig {
     /// Replicas of the topics that `init` creates.
     pub(crate) replication: i32,
 }
+
+/// Of clients that read up to the end of a partition: the end is an event to them and no error to be logged.
+pub(crate) struct Quiet;
+
+impl ClientContext for Quiet {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!("kafka: {error}: {reason}");
+    }
+}
+
+impl ConsumerContext for Quiet {}
 
 impl KafkaConfig {
     /// Reads `[kafka]` of the root section.

@@ -52,7 +52,7 @@ enum Command {
     /// Only one sink
     Sink {
         /// mysql, elasticsearch or clickhouse
-        #[arg(value_parser = sink)]
+        #[arg(value_parser = sinks::SinkName::parse)]
         name: sinks::SinkName,
     },
     /// Make topics, first offsets, tables and templates; may be repeated
@@ -66,6 +66,8 @@ enum Command {
         #[command(subcommand)]
         command: dlq::Command,
     },
+    /// Compare the stores with what Kafka has: what is lost, doubled or altered; changes nothing
+    Verify(sinks::verify::Asked),
     /// Look at the rules and change them
     Rules {
         #[command(subcommand)]
@@ -116,6 +118,7 @@ pub fn main() -> ExitCode {
         }
         Command::Check { connect: true } => return ended(connect::run(&config)),
         Command::Init { dry_run } => return ended(init::run(&config, dry_run)),
+        Command::Verify(asked) => return ended(verified(&config, &asked)),
         Command::Dlq { command } => return retried(dlq::run(&config.kafka, command)),
         Command::Rules { command } => return ruled(rules::cli::run(&config.rules, dims(&config), &command)),
         Command::Run => Roles::all(&config),
@@ -123,14 +126,6 @@ pub fn main() -> ExitCode {
         Command::Sink { name } => Roles::sink(name),
     };
     ended(pipeline::run(config, &roles))
-}
-
-fn sink(text: &str) -> Result<sinks::SinkName, String> {
-    let names = sinks::SinkName::ALL;
-    names
-        .into_iter()
-        .find(|sink| sink.name() == text)
-        .ok_or_else(|| format!("must be one of {}", names.map(sinks::SinkName::name).join(", ")))
 }
 
 /// What rules may name of the dimension tables: their databases are asked; without an answer, what the configuration says.
@@ -147,6 +142,16 @@ fn dims(config: &config::Config) -> Dims {
         dims.known.push((dimension.name.clone(), columns));
     }
     dims
+}
+
+/// Fails when a store is not as it should be.
+fn verified(
+    config: &config::Config,
+    asked: &sinks::verify::Asked,
+) -> Result<(), weir_shared::supervise::Error> {
+    let report = sinks::verify::run(&config.sinks, &config.kafka, asked)?;
+    said(&asked.shown(&report))?;
+    if report.is_right() { Ok(()) } else { Err("a store differs from the log".into()) }
 }
 
 /// The answer of a command.

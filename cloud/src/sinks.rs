@@ -2,7 +2,7 @@
 //!
 //! The flow, in the order of the modules: [`config`] is read; a [`consumer`] collects a [`batch`]; [`row`] turns its
 //! readings into typed columns, [`table`] all else by a description of its columns; a store ([`mysql`], [`elasticsearch`], [`clickhouse`]) keeps them together with
-//! the progress; what no store can hold goes to `weir.rejected` through [`dead_letters`]. [`drive`] is the loop
+//! the progress; [`verify`] compares the stores with the log; what no store can hold goes to `weir.rejected` through [`dead_letters`]. [`drive`] is the loop
 //! around it, the same for all, and [`measures`] shows it.
 //!
 //! Guarantees: each sink is a consumer group of its own, on a thread of its own: none waits for another. Its input is
@@ -24,6 +24,7 @@ mod mysql;
 mod reread;
 mod row;
 mod table;
+pub(crate) mod verify;
 
 use std::future::Future;
 use std::time::Duration;
@@ -61,6 +62,12 @@ impl SinkName {
             Self::Elasticsearch => "elasticsearch",
             Self::Clickhouse => "clickhouse",
         }
+    }
+
+    /// The store of a name; else which there are.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let named = Self::ALL.into_iter().find(|sink| sink.name() == text);
+        named.ok_or_else(|| format!("must be one of {}", Self::ALL.map(Self::name).join(", ")))
     }
 
     /// Its consumer group, which `init` gives its first offsets.

@@ -12,7 +12,7 @@ use weir_harness::simulator::message::Shapes;
 use weir_harness::stack::Stack;
 use weir_harness::stream::{self, Kill, Outcome};
 
-const READINGS: u64 = 10_000;
+pub(crate) const READINGS: u64 = 10_000;
 const RATE: u64 = 1_000;
 
 /// What the tests share.

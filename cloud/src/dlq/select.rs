@@ -50,7 +50,7 @@ pub(crate) enum Since {
 
 impl Since {
     /// Ms since 1970.
-    pub(super) fn at(self, now_ms: i64) -> i64 {
+    pub(crate) fn at(self, now_ms: i64) -> i64 {
         match self {
             Self::Ago(ms) => now_ms.saturating_sub(ms),
             Self::At(ms) => ms,

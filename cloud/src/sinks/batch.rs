@@ -12,7 +12,7 @@ use weir_shared::wire;
 use super::config::Limits;
 
 /// The topics that sinks read. The order is that in which partitions are claimed: new ones go to the end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Topic {
     /// `weir.enriched`
     Enriched,

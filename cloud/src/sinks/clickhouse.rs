@@ -16,12 +16,14 @@ mod plan;
 mod rowbinary;
 mod server;
 pub(super) mod tables;
+pub(super) mod witness;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use weir_shared::supervise::{Error, Stop};
 
-use super::batch::{Batch, Part, Range};
+use super::batch::{Batch, Part, Range, Topic};
 use super::config::ClickhouseConfig;
 use super::consumer::{Commit, Source};
 use super::dead_letters::{DeadLetters, Letter};
@@ -36,10 +38,14 @@ use server::Server;
 
 /// How often a range is asked about and mended before the store gets a pause.
 const ROUNDS_MAX: u32 = 3;
+/// Between two such rounds.
+const ROUND: Duration = Duration::from_millis(300);
 
 /// The sink's state: none that matters; all is in Kafka and in the table.
 pub(super) struct Clickhouse {
     server: Server,
+    /// Topics whose tables have several copies.
+    replicated: Vec<Topic>,
     dead_letters: DeadLetters,
     reread: Reread,
 }
@@ -50,7 +56,7 @@ impl Clickhouse {
         dead_letters: DeadLetters,
         reread: Reread,
     ) -> Result<Self, Error> {
-        Ok(Self { server: Server::new(config)?, dead_letters, reread })
+        Ok(Self { server: Server::new(config)?, replicated: Vec::new(), dead_letters, reread })
     }
 }
 
@@ -61,7 +67,7 @@ impl Store for Clickhouse {
         parts: &[Part],
         stop: &Stop,
     ) -> Result<Vec<(Part, i64)>, Failure> {
-        tables::check(&self.server).await?;
+        self.replicated = tables::check(&self.server).await?;
         self.server.learn_settings().await?;
         let mut positions = Vec::with_capacity(parts.len());
         for committed in source.committed(parts)? {
@@ -166,8 +172,13 @@ impl Clickhouse {
                 tracing::info!(%part, start, end, rows = arrived.len(), "all of the plan arrived");
                 return self.finish(source, &batch, &encoded.letters, &[range]);
             }
-            // The token swallowed the same insert though its rows are gone: only another token brings them back.
-            let swallowed = arrived_before.as_ref() == Some(&arrived);
+            if arrived_before.is_some() {
+                tokio::time::sleep(ROUND).await;
+            }
+            // The token swallowed the same insert though its rows are gone: only another token brings them back. Where there
+            // are several copies the one that answers may lag, and another token would double what the others have.
+            let swallowed =
+                arrived_before.as_ref() == Some(&arrived) && !self.replicated.contains(&part.topic);
             for block in encoded.blocks {
                 match missing(&block.offsets, &arrived) {
                     Missing::Nothing => {}

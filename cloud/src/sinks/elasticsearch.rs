@@ -13,6 +13,7 @@ mod bulk;
 mod document;
 pub(super) mod templates;
 mod triage;
+pub(super) mod witness;
 
 use std::time::Duration;
 
@@ -50,12 +51,15 @@ pub(super) struct Elasticsearch {
 
 impl Elasticsearch {
     pub(super) fn new(config: &ElasticsearchConfig, dead_letters: DeadLetters) -> Result<Self, Error> {
-        let place = Place {
-            prefix: config.prefix.clone(),
-            accepted_past_ms: config.accepted_past_ms,
-            accepted_future_ms: config.accepted_future_ms,
-        };
-        Ok(Self { client: client(config)?, place, dead_letters, body: Body::default() })
+        Ok(Self { client: client(config)?, place: place(config), dead_letters, body: Body::default() })
+    }
+}
+
+fn place(config: &ElasticsearchConfig) -> Place {
+    Place {
+        prefix: config.prefix.clone(),
+        accepted_past_ms: config.accepted_past_ms,
+        accepted_future_ms: config.accepted_future_ms,
     }
 }
 

@@ -11,6 +11,7 @@
 mod claim;
 mod insert;
 pub(super) mod tables;
+pub(super) mod witness;
 
 use std::future::Future;
 use std::time::Duration;

@@ -14,15 +14,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use weir_shared::clock;
 
 use super::State;
 use crate::faults;
-use crate::kafka::KafkaConfig;
 use crate::kafka::native::{Polled, poll_assigned};
+use crate::kafka::{KafkaConfig, Quiet};
 use crate::process::assignment::{Place, list};
 
 /// How often it looks whether it is still wanted.
@@ -146,17 +146,6 @@ impl Changelog {
         self.low >= self.high || end.is_some_and(|end| end >= self.high)
     }
 }
-
-/// Ends of partitions that come while the reader closes are no errors.
-struct Quiet;
-
-impl ClientContext for Quiet {
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!("process: reading the changelog: {error}: {reason}");
-    }
-}
-
-impl ConsumerContext for Quiet {}
 
 impl Reading {
     fn run(mut self, sender: &Sender<Result<Restored, String>>) {

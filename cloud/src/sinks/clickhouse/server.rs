@@ -109,7 +109,7 @@ impl Server {
         query_id: &str,
         body: Vec<u8>,
     ) -> Result<(), Failure> {
-        let names = columns(topic).iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let names = names(topic);
         let query = format!("INSERT INTO {} ({names}) FORMAT RowBinaryWithNamesAndTypes", table_name(topic));
         let mut parameters: Vec<(&str, &str)> = vec![
             ("query", &query),
@@ -125,14 +125,7 @@ impl Server {
         if knows(TOKEN) {
             parameters.push((TOKEN, token));
         }
-        let request = self
-            .inserts
-            .post(&self.url)
-            .query(&parameters)
-            .header("X-ClickHouse-User", &self.user)
-            .header("X-ClickHouse-Key", &self.password)
-            .body(body);
-        let response = request.send().await.map_err(|e| unreachable(&e))?;
+        let response = self.post(&parameters).body(body).send().await.map_err(|e| unreachable(&e))?;
         let refused = response.headers().contains_key("X-ClickHouse-Exception-Code");
         let status = response.status();
         let text = response.text().await.map_err(|e| unreachable(&e))?;
@@ -161,17 +154,37 @@ impl Server {
         answer(self.questions.query(&ask).fetch_optional::<i64>()).await
     }
 
+    /// The offset of each row of a range.
+    pub(super) async fn offsets(&self, range: &Range) -> Result<Vec<i64>, Failure> {
+        let ask = format!("SELECT _weir_offset {}", from_range(range));
+        answer(self.questions.query(&ask).fetch_all::<i64>()).await
+    }
+
+    /// The rows of a range in the order of their offsets, each encoded as it is when it is sent.
+    pub(super) async fn rows(&self, range: &Range) -> Result<Vec<u8>, Failure> {
+        let names = names(range.part.topic);
+        let query = format!("SELECT {names} {} ORDER BY _weir_offset FORMAT RowBinary", from_range(range));
+        let request = self.post(&[("database", &self.database), ("wait_end_of_query", "1")]).body(query);
+        let response = request.send().await.map_err(|e| unreachable(&e))?;
+        let refused = response.headers().contains_key("X-ClickHouse-Exception-Code");
+        let status = response.status();
+        let bytes = response.bytes().await.map_err(|e| unreachable(&e))?;
+        if status.is_success() && !refused {
+            return Ok(bytes.to_vec());
+        }
+        let text: String = String::from_utf8_lossy(&bytes).chars().take(500).collect();
+        Err(Failure::Store(format!("rows of {}: {status}: {}", range.part, text.trim())))
+    }
+
+    fn post(&self, parameters: &[(&str, &str)]) -> reqwest::RequestBuilder {
+        let request = self.inserts.post(&self.url).query(parameters);
+        request.header("X-ClickHouse-User", &self.user).header("X-ClickHouse-Key", &self.password)
+    }
+
     /// The offsets of a range that stand in the table.
     pub(super) async fn arrived(&self, range: &Range) -> Result<BTreeSet<i64>, Failure> {
         let Range { part, start, end } = *range;
-        let ask = format!(
-            "SELECT _weir_offset FROM {} WHERE _weir_topic = {} AND _weir_partition = {} \
-             AND _weir_offset >= {start} AND _weir_offset < {end}",
-            table_name(part.topic),
-            quoted(part.topic.name()),
-            part.partition
-        );
-        let offsets = answer(self.questions.query(&ask).fetch_all::<i64>()).await?;
+        let offsets = self.offsets(range).await?;
         let rows = offsets.len();
         let set: BTreeSet<i64> = offsets.into_iter().collect();
         if set.len() < rows {
@@ -179,6 +192,22 @@ impl Server {
         }
         Ok(set)
     }
+}
+
+/// The columns of a table, as a statement lists them.
+fn names(topic: Topic) -> String {
+    columns(topic).iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// The rows of a range.
+fn from_range(range: &Range) -> String {
+    let Range { part, start, end } = *range;
+    format!(
+        "FROM {} WHERE _weir_topic = {} AND _weir_partition = {} AND _weir_offset >= {start} AND _weir_offset < {end}",
+        table_name(part.topic),
+        quoted(part.topic.name()),
+        part.partition
+    )
 }
 
 /// One question, within [`ANSWER`].

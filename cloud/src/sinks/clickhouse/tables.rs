@@ -24,19 +24,20 @@ pub(in crate::sinks) async fn init(config: &ClickhouseConfig, dry_run: bool) -> 
         // The crate takes ? for a parameter; there is none in our statements.
         answer(server.questions().query(statement.trim_end_matches(';')).execute()).await?;
     }
-    check(&server).await
+    check(&server).await.map(drop)
 }
 
 /// Asks without changing anything.
 pub(in crate::sinks) async fn probe(config: &ClickhouseConfig) -> Result<Probe, Failure> {
     let server = Server::new(config).map_err(|e| Failure::Store(e.to_string()))?;
     let version = answer(server.without_database().query("SELECT version()").fetch_one::<String>()).await?;
-    let tables = check(&server).await.map_err(|e| e.to_string());
+    let tables = check(&server).await.map(drop).map_err(|e| e.to_string());
     Ok(Probe { at: config.url.clone(), version, tables, grants: None })
 }
 
-/// Whether all tables are there, with their columns, and keep each row that is sent once.
-pub(super) async fn check(server: &Server) -> Result<(), Failure> {
+/// Whether all tables are there, with their columns, and keep each row that is sent once. Gives the topics of those that have
+/// several copies: what one of them does not show yet, another may have.
+pub(super) async fn check(server: &Server) -> Result<Vec<Topic>, Failure> {
     let names = Topic::ALL.map(|topic| quoted(table_name(topic))).join(",");
     let ask = format!(
         "SELECT name, engine, engine_full FROM system.tables WHERE database = {} AND name IN ({names})",
@@ -48,6 +49,7 @@ pub(super) async fn check(server: &Server) -> Result<(), Failure> {
         quoted(&server.database)
     );
     let there = answer(server.questions().query(&ask).fetch_all::<(String, String)>()).await?;
+    let mut replicated = Vec::new();
     for topic in Topic::ALL {
         let table = table_name(topic);
         match found.iter().find(|(name, _, _)| name == table) {
@@ -55,6 +57,9 @@ pub(super) async fn check(server: &Server) -> Result<(), Failure> {
             Some((_, engine, full)) => {
                 if let Some(why) = unfit(table, engine, full) {
                     return Err(Failure::Store(why));
+                }
+                if engine != "MergeTree" {
+                    replicated.push(topic);
                 }
             }
         }
@@ -65,7 +70,7 @@ pub(super) async fn check(server: &Server) -> Result<(), Failure> {
             )));
         }
     }
-    Ok(())
+    Ok(replicated)
 }
 
 /// Why an engine cannot keep every row that is sent, once; with the way out.

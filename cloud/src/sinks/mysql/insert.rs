@@ -42,7 +42,7 @@ const READINGS: [&str; 14] = [
     "rules",
 ];
 /// Key of a table whose rows replace one another: what the row is.
-const ID: &str = "id";
+pub(super) const ID: &str = "id";
 
 /// Table and columns of a topic.
 pub(super) fn columns(topic: Topic) -> (&'static str, Vec<&'static str>) {
@@ -230,7 +230,11 @@ fn letter(record: &Record, error: RowError) -> Letter {
 
 /// Appends the columns of one record and gives back its time of receipt, or `None` for one that goes only to other
 /// stores; appends nothing when it does not decode.
-fn row_values(topic: Topic, json: &[u8], values: &mut Vec<Value>) -> Result<Option<i64>, RowError> {
+pub(super) fn row_values(
+    topic: Topic,
+    json: &[u8],
+    values: &mut Vec<Value>,
+) -> Result<Option<i64>, RowError> {
     let Some(table) = table(topic) else {
         let Some(r) = row::reading(json, SinkName::Mysql)? else { return Ok(None) };
         reading(&r, values);

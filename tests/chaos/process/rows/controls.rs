@@ -17,7 +17,7 @@ const CONTROLS: [Control; 9] = [
     }),
     ("bad.skip_changelog", "3", |lab, report| kills::random_kills(lab, report, 8)),
     ("bad.skip_restore", "3", |lab, report| kills::random_kills(lab, report, 8)),
-    ("bad.forget_abort", "11", |lab, report| cluster::rolling(lab, report, 1)),
+    ("bad.forget_abort", "12", cluster::below_min),
     ("bad.ignore_fence", "14", zombie::twin),
     ("bad.skip_loss", "16", gone::told),
     ("bad.half_table", "30", tables::torn),
