@@ -21,6 +21,8 @@ use weir_shared::config::Section;
 pub(crate) const ASK: Duration = Duration::from_secs(5);
 /// Session time-out of group members: a dead one is replaced after this long.
 const SESSION_MS: &str = "6000";
+/// Members hear of a rebalance with their next heartbeat, and each step of it waits for the last of them.
+const HEARTBEAT_MS: &str = "500";
 /// Open transactions of a dead producer are aborted after this long.
 const TRANSACTION_MS: &str = "6000";
 
@@ -119,7 +121,7 @@ impl KafkaConfig {
             .set("group.instance.id", instance)
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("session.timeout.ms", SESSION_MS)
-            .set("heartbeat.interval.ms", "1500")
+            .set("heartbeat.interval.ms", HEARTBEAT_MS)
             .set("isolation.level", "read_committed")
             .set("auto.offset.reset", "error")
             .set("enable.auto.commit", "false")

@@ -37,7 +37,7 @@ use crate::kafka::{ASK, KafkaConfig};
 use check::Topics;
 use collect::Coming;
 
-/// A fenced consumer hears of it with its next heartbeat; this is two of them.
+/// A fenced consumer hears of it with its next heartbeat, if the coordinator answers.
 const HEARTBEATS: Duration = Duration::from_secs(4);
 /// How long the predecessor's transaction may take to end.
 const TAKE_OVER: Duration = Duration::from_secs(20);
