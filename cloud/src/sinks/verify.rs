@@ -97,6 +97,12 @@ pub(super) trait Witness {
 /// # Errors
 /// A server that does not answer, a store that is not enabled.
 pub(crate) fn run(config: &SinksConfig, kafka: &KafkaConfig, asked: &Asked) -> Result<Report, Error> {
+    if let (Some(from), Some(to)) = (asked.from, asked.to)
+        && from.at(0) >= to.at(0)
+        && matches!((from, to), (Since::Ago(_), Since::Ago(_)) | (Since::At(_), Since::At(_)))
+    {
+        return Err("--from must be before --to".into());
+    }
     let logs = Logs::open(kafka)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut report = Report::new(asked.deep);
@@ -111,17 +117,24 @@ pub(crate) fn run(config: &SinksConfig, kafka: &KafkaConfig, asked: &Asked) -> R
             SinkName::Mysql => {
                 let config = config.mysql.as_ref().ok_or_else(disabled)?;
                 let witness = runtime.block_on(mysql::witness::Witness::open(config))?;
-                store.verify(witness)?;
+                store.verify(witness).map_err(|e| format!("{}: {e}", which.name()))?;
             }
             SinkName::Elasticsearch => {
                 let config = config.elasticsearch.as_ref().ok_or_else(disabled)?;
-                store.verify(elasticsearch::witness::Witness::open(config)?)?;
+                store
+                    .verify(elasticsearch::witness::Witness::open(config)?)
+                    .map_err(|e| format!("{}: {e}", which.name()))?;
             }
             SinkName::Clickhouse => {
                 let config = config.clickhouse.as_ref().ok_or_else(disabled)?;
-                store.verify(clickhouse::witness::Witness::open(config)?)?;
+                store
+                    .verify(clickhouse::witness::Witness::open(config)?)
+                    .map_err(|e| format!("{}: {e}", which.name()))?;
             }
         }
+    }
+    if report.is_empty() {
+        return Err("no store is enabled in the configuration: there is nothing to compare".into());
     }
     report.close();
     Ok(report)
@@ -143,8 +156,11 @@ impl Store<'_> {
         let mut compared = 0_u64;
         let now_ms = clock::wall_ms();
         let at = |time: Option<Since>| time.map(|time| time.at(now_ms));
-        for (part, stored) in self.runtime.block_on(witness.ends(self.logs))? {
+        let ends = self.runtime.block_on(witness.ends(self.logs))?;
+        for part in self.logs.all_parts()? {
             let range = self.logs.range(part, at(self.asked.from), at(self.asked.to))?;
+            let stored = ends.iter().find(|(of, _)| *of == part).map_or(range.start, |(_, end)| *end);
+            self.report.behind(self.which, (range.end - stored.max(range.start)).max(0));
             let mut log = Log::read(self.logs, part, range.start, range.end.min(stored))?;
             let mut batch = Batch::default();
             while log.chunk(&mut batch, CHUNK_RECORDS)? {

@@ -70,16 +70,23 @@ impl Logs {
         Ok((0..i32::try_from(count).unwrap_or(0)).map(|partition| Part { topic, partition }).collect())
     }
 
+    /// All partitions that sinks read.
+    pub(super) fn all_parts(&self) -> Result<Vec<Part>, KafkaError> {
+        let mut parts = Vec::new();
+        for topic in Topic::ALL {
+            parts.extend(self.parts(topic)?);
+        }
+        Ok(parts)
+    }
+
     /// What the group of a sink has committed.
     pub(in crate::sinks) fn committed(&self, which: SinkName) -> Result<Vec<(Part, i64)>, KafkaError> {
         let mut config = self.kafka.client();
         config.set("group.id", which.group()).set("enable.auto.commit", "false");
         let group: BaseConsumer = config.create()?;
         let mut list = TopicPartitionList::new();
-        for topic in Topic::ALL {
-            for part in self.parts(topic)? {
-                list.add_partition(topic.name(), part.partition);
-            }
+        for part in self.all_parts()? {
+            list.add_partition(part.topic.name(), part.partition);
         }
         let committed = group.committed_offsets(list, ASK)?;
         let stored = |topic: &str, partition, offset| match (Topic::from_name(topic), offset) {
@@ -97,7 +104,8 @@ impl Logs {
         to_ms: Option<i64>,
     ) -> Result<Range<i64>, Error> {
         let (name, partition) = (part.topic.name(), part.partition);
-        let (low, high) = self.asker.fetch_watermarks(name, partition, ASK)?;
+        let (low, high) =
+            self.asker.fetch_watermarks(name, partition, ASK).map_err(|e| format!("{part}: {e}"))?;
         let at = |time: i64| {
             let mut times = TopicPartitionList::new();
             times.add_partition_offset(name, partition, Offset::Offset(time.max(0)))?;

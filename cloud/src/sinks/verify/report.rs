@@ -59,11 +59,23 @@ pub(crate) struct Report {
     several: HashMap<(usize, Topic, u128), Several>,
     kept: HashSet<(usize, Topic, u128)>,
     altered: Vec<(usize, Part, i64, u128)>,
+    /// Offsets that each store asked has not stored yet.
+    behind: BTreeMap<usize, u64>,
 }
 
 impl Report {
     pub(super) fn new(deep: bool) -> Self {
         Self { deep, ..Self::default() }
+    }
+
+    /// So many offsets of a partition were not compared, as the store is not that far.
+    pub(super) fn behind(&mut self, which: SinkName, offsets: i64) {
+        *self.behind.entry(which as usize).or_default() += offsets.unsigned_abs();
+    }
+
+    /// Whether no store was asked.
+    pub(super) fn is_empty(&self) -> bool {
+        self.behind.is_empty()
     }
 
     /// Takes in what became of a record.
@@ -171,6 +183,14 @@ impl Report {
             writeln!(out, "{}: {name}: {part}: offsets {}", wrong.word(), shown(offsets))
                 .expect("writing into a string");
         }
+        for (store, offsets) in self.behind.iter().filter(|(_, offsets)| **offsets > 0) {
+            let name = SinkName::ALL[*store].name();
+            writeln!(
+                out,
+                "{name}: {offsets} offsets were not compared, as it has not stored them yet (ends of transactions count)"
+            )
+            .expect("writing into a string");
+        }
         let [lost, doubled, altered] = Wrong::ALL.map(|wrong| self.total(wrong));
         let altered =
             if self.deep { format!("{altered} altered") } else { "content not compared (--deep)".to_owned() };
@@ -197,6 +217,7 @@ impl Report {
         json!({
             "ok": self.is_right(), "deep": self.deep, "lost": self.total(Wrong::Lost),
             "doubled": self.total(Wrong::Doubled), "altered": self.deep.then(|| self.total(Wrong::Altered)),
+            "behind": self.behind.iter().map(|(store, n)| (SinkName::ALL[*store].name(), n)).collect::<BTreeMap<_, _>>(),
             "topics": sums.collect::<Vec<_>>(), "wrong": wrong.collect::<Vec<_>>(),
         })
     }
