@@ -136,6 +136,9 @@ impl<'p> Transaction<'p> {
             add_offsets(self.producer, offsets.clone(), metadata)?;
         }
         faults::kill_at("cloud.s3");
+        if faults::is_broken("cloud.abort") {
+            return Err(Failure::Abort("a fault point".to_owned()));
+        }
         while self.producer.in_flight_count() > 0 {
             self.step("records are not delivered")?;
         }

@@ -78,7 +78,7 @@ pub(super) struct Table {
     /// The column whose month or day decides where a row goes; never NULL.
     pub(super) time: &'static str,
     /// The columns that say what a record is; none where it is the record that it came from.
-    identity: &'static [&'static str],
+    pub(super) identity: &'static [&'static str],
     /// The column that tells which of two rows that are the same replaces the other: the higher one.
     pub(super) revision: Option<&'static str>,
 }

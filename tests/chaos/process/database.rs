@@ -41,19 +41,19 @@ pub(super) fn rows(devices: u64, generation: u64, columns: Columns) -> Rows {
 }
 
 /// Asks and changes it.
-pub(super) struct Database {
+pub(crate) struct Database {
     runtime: Runtime,
     url: String,
 }
 
 impl Database {
-    pub(super) fn new(url: &str) -> anyhow::Result<Self> {
+    pub(crate) fn new(url: &str) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         Ok(Self { runtime, url: url.to_owned() })
     }
 
     /// Runs these statements, one after the other, on one connection.
-    pub(super) fn run(&self, statements: &[String]) -> anyhow::Result<()> {
+    pub(crate) fn run(&self, statements: &[String]) -> anyhow::Result<()> {
         self.runtime.block_on(async {
             let mut conn = Conn::from_url(&self.url).await?;
             for statement in statements {
@@ -61,6 +61,26 @@ impl Database {
                 conn.query_drop(statement).await.with_context(|| short)?;
             }
             conn.disconnect().await.context("MariaDB")
+        })
+    }
+
+    /// What a statement that counts gives.
+    pub(crate) fn count(&self, statement: &str) -> anyhow::Result<u64> {
+        self.runtime.block_on(async {
+            let mut conn = Conn::from_url(&self.url).await?;
+            let count: Option<u64> = conn.query_first(statement).await?;
+            conn.disconnect().await?;
+            count.context("no count")
+        })
+    }
+
+    /// What a statement that asks for one text gives.
+    pub(crate) fn text(&self, statement: &str) -> anyhow::Result<String> {
+        self.runtime.block_on(async {
+            let mut conn = Conn::from_url(&self.url).await?;
+            let text: Option<String> = conn.query_first(statement).await?;
+            conn.disconnect().await?;
+            text.context("no text")
         })
     }
 
@@ -114,7 +134,7 @@ impl Database {
     }
 
     /// New versions of the rules, as an analyst makes them: those that say something else, all in one transaction.
-    pub(super) fn put_rules(&self, generation: u64) -> anyhow::Result<()> {
+    pub(crate) fn put_rules(&self, generation: u64) -> anyhow::Result<()> {
         let before = if generation > 1 { fleet::rules(generation - 1).to_vec() } else { Vec::new() };
         let mut statements = vec!["START TRANSACTION".to_owned()];
         for (id, kind, spec) in fleet::rules(generation) {

@@ -194,6 +194,8 @@ impl Lab {
         let number = *self.slots.entry(slot.to_owned()).or_insert(free);
         let folder = self.stack.data_dir().join("clouds").join(format!("{}-{slot}", self.generation));
         Ok(CloudSpec {
+            command: &["process"],
+            replication: 3,
             slot: format!("{}-{slot}", self.group()),
             binary: beside("weir-cloud-chaos")?,
             folder,

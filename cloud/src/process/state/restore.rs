@@ -159,14 +159,13 @@ impl Reading {
     }
 
     fn work(&mut self, sender: &Sender<Result<Restored, String>>) -> Result<(), String> {
-        loop {
+        // Read committed makes the fetch of offsets a stable one.
+        let (stable, asker) = (self.client("read_committed")?, self.client("read_uncommitted")?);
+        while !self.ask(&stable, &asker)? {
+            std::thread::sleep(LOOK);
             if !self.is_wanted() {
                 return Ok(());
             }
-            if self.ask()? {
-                break;
-            }
-            std::thread::sleep(LOOK);
         }
         let reader = self.open()?;
         self.hand_over(sender, |waiting| waiting.changelog.is_read(None));
@@ -201,26 +200,26 @@ impl Reading {
         }
     }
 
+    /// One that asks. The group is only a name here: it is never joined.
+    fn client(&self, isolation: &str) -> Result<BaseConsumer, String> {
+        let mut config = self.kafka.client();
+        config
+            .set("group.id", &self.group)
+            .set("isolation.level", isolation)
+            .set("enable.auto.commit", "false");
+        config.create().map_err(|e| format!("client: {e}"))
+    }
+
     /// Asks for committed offsets, then for the ends; false when a broker did not answer.
-    fn ask(&mut self) -> Result<bool, String> {
-        let client = |isolation| {
-            let mut config = self.kafka.client();
-            // The group is only a name here: it is never joined. Read committed makes the fetch of offsets a stable one.
-            config
-                .set("group.id", &self.group)
-                .set("isolation.level", isolation)
-                .set("enable.auto.commit", "false");
-            config.create::<BaseConsumer>().map_err(|e| format!("client: {e}"))
-        };
+    fn ask(&mut self, stable: &BaseConsumer, asker: &BaseConsumer) -> Result<bool, String> {
         let places = list(self.waiting.iter().map(|w| w.place));
-        let committed = match client("read_committed")?.committed_offsets(places, QUESTION) {
+        let committed = match stable.committed_offsets(places, QUESTION) {
             Ok(committed) => committed,
             Err(error) => {
                 tracing::debug!("process: committed offsets: {error}");
                 return Ok(false);
             }
         };
-        let asker = client("read_uncommitted")?;
         for waiting in &mut self.waiting {
             let (input, partition) = waiting.place;
             let found = committed.find_partition(input.topic(), partition).map(|e| (e.error(), e.offset()));

@@ -60,7 +60,8 @@ pub(super) fn collect<'c>(
     loop {
         let polled = consumer.poll(wait);
         let assigned = apply(consumer.context().take(), &mut batch, partitions, coming);
-        for places in assigned {
+        // A rebalance that changes nothing for us assigns nothing.
+        for places in assigned.into_iter().filter(|places| !places.is_empty()) {
             let restore = Restore::begin(&places, kafka, &config.group).map_err(Failure::Broken)?;
             coming.restores.push(restore);
         }

@@ -25,13 +25,9 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// Row 11.
 pub(super) fn roll(lab: &mut Lab, report: &mut Report) -> anyhow::Result<()> {
-    rolling(lab, report, ROUNDS)
-}
-
-pub(super) fn rolling(lab: &mut Lab, report: &mut Report, rounds: usize) -> anyhow::Result<()> {
     let cloud = lab.start("a", "")?;
     lab.canary()?;
-    for round in 0..rounds {
+    for round in 0..ROUNDS {
         for (broker, at) in BROKERS.into_iter().zip(0..) {
             let in_order = (round + at) % 2 == 0;
             if in_order {
@@ -53,7 +49,7 @@ pub(super) fn rolling(lab: &mut Lab, report: &mut Report, rounds: usize) -> anyh
         lab.judge(report, &format!("round {}", round + 1))?;
     }
     lab.books(report, &cloud);
-    report.did(&format!("{rounds} rounds of 3 brokers, SIGTERM and SIGKILL in turn"));
+    report.did(&format!("{ROUNDS} rounds of 3 brokers, SIGTERM and SIGKILL in turn"));
     Ok(())
 }
 

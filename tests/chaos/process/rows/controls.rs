@@ -3,7 +3,7 @@
 //! Each control runs the smallest part of its row that shows the harm, on topics of its own.
 
 use super::super::lab::{Lab, NO_CANARY};
-use super::{cluster, gone, kills, rules, tables, zombie};
+use super::{gone, kills, rules, tables, zombie};
 use crate::report::Report;
 
 /// What is broken, which row must see it, and the part of the row that does.
@@ -17,7 +17,7 @@ const CONTROLS: [Control; 9] = [
     }),
     ("bad.skip_changelog", "3", |lab, report| kills::random_kills(lab, report, 8)),
     ("bad.skip_restore", "3", |lab, report| kills::random_kills(lab, report, 8)),
-    ("bad.forget_abort", "12", cluster::below_min),
+    ("bad.forget_abort", "2", kills::aborts),
     ("bad.ignore_fence", "14", zombie::twin),
     ("bad.skip_loss", "16", gone::told),
     ("bad.half_table", "30", tables::torn),

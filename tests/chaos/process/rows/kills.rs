@@ -24,6 +24,9 @@ const STEPS: [(&str, u64); 8] = [
     ("cloud.r1", 1),
     ("cloud.r2", 15),
 ];
+/// Cycles that are taken back, within this time.
+const ABORTS: u32 = 5;
+const ABORTED: Duration = Duration::from_secs(5);
 const NESTED: u64 = 20;
 const NESTED_FULL: u64 = 50;
 
@@ -37,6 +40,21 @@ pub(super) fn steps(lab: &mut Lab, report: &mut Report) -> anyhow::Result<()> {
         }
         lab.tell(&format!("{step}: killed {seeds} times"));
     }
+    aborts(lab, report)
+}
+
+/// Cycles are taken back just before their commit, and done again.
+pub(super) fn aborts(lab: &mut Lab, report: &mut Report) -> anyhow::Result<()> {
+    let cloud = lab.start("a", &format!("cloud.abort=20*off->{ABORTS}*return->off"))?;
+    lab.canary()?;
+    pass(ABORTED);
+    report.heal("taken back", lab.canary()?);
+    lab.judge(report, "cycles taken back")?;
+    lab.books(report, &cloud);
+    let aborted = cloud
+        .metrics(&lab.admin)
+        .map_or(0.0, |page| page.sum("weir_cloud_process_commits_total", "outcome=\"aborted\""));
+    report.check(aborted >= f64::from(ABORTS), || format!("only {aborted} cycles were taken back"));
     Ok(())
 }
 

@@ -24,6 +24,12 @@ pub(super) fn judge(issued: &[Issued], gone: &[Gone], found: &Found, verdict: &m
     };
     // Behind a deleted range each stream shows a hole of its own: those are left to the other judge.
     let (mut named, mut nameless, mut sure) = (0, 0, gone.is_empty());
+    // Of a record that is gone the edge may have sent a repeat, which is not.
+    let repeated = |record: &&Issued| {
+        let identity = (record.topic, record.partition, record.stream, record.number);
+        output(record.kind).is_some_and(|topic| found.named.contains_key(&(topic, identity)))
+    };
+    named += issued.iter().filter(|record| is_gone(record, gone)).filter(repeated).count();
     for record in issued.iter().filter(|record| !is_gone(record, gone)) {
         sure &= record.offset >= 0;
         let origin = (record.topic, record.partition, record.offset);
