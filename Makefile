@@ -75,9 +75,9 @@ chaos: as_root = $(if $(filter edge,$(SUITE)),$(shell (( $$(id -u) == 0 )) || ec
 chaos: packages
 	@case "$(SUITE)" in
 		edge) package=weir-edge ;;
-		process) package=weir-cloud ;;
+		process | sinks) package=weir-cloud ;;
 		*)
-			echo "use: make chaos SUITE=edge|process [SEEDS=3] [IMAGES=100] [KILLS=40] [FULL=1] [ROW=5] [BAD=name]"
+			echo "use: make chaos SUITE=edge|process|sinks [SEEDS=3] [IMAGES=100] [KILLS=40] [FULL=1] [ROW=5] [BAD=name]"
 			exit 64 ;;
 	esac
 	$(CARGO) build --release --workspace

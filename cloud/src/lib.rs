@@ -49,11 +49,11 @@ enum Command {
     Run,
     /// Only process: deduplicate, join, enrich
     Process,
-    /// Only one sink
+    /// Only these sinks
     Sink {
-        /// mysql, elasticsearch or clickhouse
-        #[arg(value_parser = sinks::SinkName::parse)]
-        name: sinks::SinkName,
+        /// mysql, elasticsearch, clickhouse
+        #[arg(required = true, value_name = "NAME", value_parser = sinks::SinkName::parse)]
+        names: Vec<sinks::SinkName>,
     },
     /// Make topics, first offsets, tables and templates; may be repeated
     Init {
@@ -123,7 +123,7 @@ pub fn main() -> ExitCode {
         Command::Rules { command } => return ruled(rules::cli::run(&config.rules, dims(&config), &command)),
         Command::Run => Roles::all(&config),
         Command::Process => Roles::process(),
-        Command::Sink { name } => Roles::sink(name),
+        Command::Sink { names } => Roles::sinks(names),
     };
     ended(pipeline::run(config, &roles))
 }

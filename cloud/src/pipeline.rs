@@ -40,9 +40,11 @@ impl Roles {
         Self { process: true, sinks: Vec::new() }
     }
 
-    /// Only one sink.
-    pub(crate) fn sink(name: SinkName) -> Self {
-        Self { process: false, sinks: vec![name] }
+    /// Only these sinks.
+    pub(crate) fn sinks(mut names: Vec<SinkName>) -> Self {
+        names.sort_unstable_by_key(|name| *name as usize);
+        names.dedup();
+        Self { process: false, sinks: names }
     }
 }
 

@@ -1,5 +1,5 @@
-//! `weir-chaos`: the fault suites on real servers, row by row of the fault matrix: of weir-edge, and of `weir-cloud
-//! process` ([`process`]).
+//! `weir-chaos`: the fault suites on real servers, row by row of the fault matrix: of weir-edge, of `weir-cloud process`
+//! ([`process`]) and of `weir-cloud sink` ([`sinks`]).
 //!
 //! The flow of the first: [`lab`] brings the servers up; each of the [`rows`] makes a [`scene`] (a publisher, a proxy that sees every
 //! acknowledgement, an edge, a reader of Kafka), hurts the edge, heals it, and lets the judge decide; its [`report`] is
@@ -11,6 +11,7 @@ mod process;
 mod report;
 mod rows;
 mod scene;
+mod sinks;
 
 use std::process::ExitCode;
 
@@ -25,8 +26,8 @@ use report::Report;
 #[derive(Parser)]
 #[command(version)]
 struct CommandLine {
-    /// What is hurt: `edge` or `process`.
-    #[arg(long, default_value = "edge", value_parser = ["edge", "process"])]
+    /// What is hurt: `edge`, `process` or `sinks`.
+    #[arg(long, default_value = "edge", value_parser = ["edge", "process", "sinks"])]
     suite: String,
     /// Only these rows, for example `--row 5 --row controls`.
     #[arg(long)]
@@ -62,7 +63,11 @@ fn main() -> ExitCode {
         kills: command_line.kills.unwrap_or(if command_line.full { 200 } else { 40 }),
         edges: if command_line.full { 200 } else { 10 },
     };
-    let suite = if command_line.suite == "process" { process::suite } else { edge };
+    let suite = match command_line.suite.as_str() {
+        "process" => process::suite,
+        "sinks" => sinks::suite,
+        _ => edge,
+    };
     let done = suite(&command_line.row, wanted, command_line.bad.clone());
     let (ok, mut figures) = match done {
         Ok((reports, seconds)) => summary(&reports, seconds),

@@ -5,7 +5,7 @@
 //! [`database`] holds the dimension table.
 //! Guarantees: one stack and one stream; only where records were lost on purpose, topics are made anew.
 
-mod database;
+pub(crate) mod database;
 mod lab;
 mod rows;
 

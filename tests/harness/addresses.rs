@@ -1,6 +1,6 @@
 //! Where everything of a stack listens: one port base per stack name, loopback only.
 //!
-//! In: a stack's name (`demo`, `test`, `chaos` or `chaos-cloud`). Out: its ports and the addresses programs need.
+//! In: a stack's name (one of [`STACKS`]). Out: its ports and the addresses programs need.
 //! Guarantees: the stacks share no port; nothing else in the harness knows a port number.
 //! On failure: an unknown name is an error that lists the known ones.
 
@@ -11,17 +11,22 @@ use serde::Serialize;
 pub const HOST: &str = "127.0.0.1";
 /// User, password and database of MariaDB. The server listens on loopback only.
 pub const MYSQL_USER: &str = "weir";
+/// Who may do anything, for faults; the same password.
+pub const MYSQL_ADMIN: &str = "weir_admin";
 /// See [`MYSQL_USER`].
 pub const MYSQL_PASSWORD: &str = "weir-local";
 /// See [`MYSQL_USER`].
 pub const MYSQL_DATABASE: &str = "weir";
 
 /// Stack names and their first ports, below Linux' range for outgoing connections (32768 and up).
-pub const STACKS: [(&str, u16); 4] = [("demo", 18100), ("test", 18200), (CHAOS, 18300), (CHAOS_CLOUD, 18400)];
+pub const STACKS: [(&str, u16); 5] =
+    [("demo", 18100), ("test", 18200), (CHAOS, 18300), (CHAOS_CLOUD, 18400), (CHAOS_SINKS, 18500)];
 /// The stack of the edge's fault suite: only Mosquitto and Kafka.
 pub const CHAOS: &str = "chaos";
 /// The stack of the processor's fault suite: three brokers of Kafka, their controller, and MariaDB.
 pub const CHAOS_CLOUD: &str = "chaos-cloud";
+/// The stack of the sinks' fault suite: one broker of Kafka, MariaDB and its replica, Elasticsearch, ClickHouse.
+pub const CHAOS_SINKS: &str = "chaos-sinks";
 /// Brokers of [`CHAOS_CLOUD`].
 pub const BROKERS: u16 = 3;
 
@@ -36,7 +41,10 @@ impl Ports {
     pub fn of(name: &str) -> Result<Self> {
         match STACKS.iter().find(|(known, _)| *known == name) {
             Some((_, base)) => Ok(Self { base: *base }),
-            None => bail!("there is no stack named `{name}`: use `demo`, `test`, `chaos` or `chaos-cloud`"),
+            None => {
+                let known = STACKS.map(|(known, _)| format!("`{known}`")).join(", ");
+                bail!("there is no stack named `{name}`: there are {known}")
+            }
         }
     }
 
@@ -68,6 +76,10 @@ impl Ports {
     pub fn mysql(self) -> u16 {
         self.base + 3
     }
+    /// Its replica.
+    pub fn mysql_replica(self) -> u16 {
+        self.base + 7
+    }
     /// HTTP interface of Elasticsearch.
     pub fn elasticsearch(self) -> u16 {
         self.base + 4
@@ -93,15 +105,22 @@ impl Ports {
         self.base + 20
     }
 
+    /// A database that listens on this port, as a URL.
+    pub fn mysql_url(port: u16) -> String {
+        format!("mysql://{MYSQL_USER}:{MYSQL_PASSWORD}@{HOST}:{port}/{MYSQL_DATABASE}")
+    }
+
+    /// The same, for [`MYSQL_ADMIN`].
+    pub fn mysql_admin_url(port: u16) -> String {
+        format!("mysql://{MYSQL_ADMIN}:{MYSQL_PASSWORD}@{HOST}:{port}/{MYSQL_DATABASE}")
+    }
+
     /// The same as addresses.
     pub fn addresses(self) -> Addresses {
         Addresses {
             mqtt: (HOST.to_owned(), self.mqtt()),
             kafka: format!("{HOST}:{}", self.kafka()),
-            mysql_url: format!(
-                "mysql://{MYSQL_USER}:{MYSQL_PASSWORD}@{HOST}:{}/{MYSQL_DATABASE}",
-                self.mysql()
-            ),
+            mysql_url: Self::mysql_url(self.mysql()),
             elasticsearch_url: format!("http://{HOST}:{}", self.elasticsearch()),
             clickhouse_url: format!("http://{HOST}:{}", self.clickhouse()),
             edge_admin: format!("{HOST}:{}", self.edge_admin()),
@@ -141,6 +160,6 @@ mod tests {
             assert_ne!(one, other);
         }
         let refused = Ports::of("prod").expect_err("unknown").to_string();
-        assert!(refused.contains("`demo`, `test`, `chaos` or `chaos-cloud`"), "{refused}");
+        assert!(refused.contains("`demo`, `test`, `chaos`, `chaos-cloud`, `chaos-sinks`"), "{refused}");
     }
 }

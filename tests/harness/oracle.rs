@@ -310,6 +310,23 @@ impl Oracle {
         self.runtime.block_on(elasticsearch::post(&self.http, &url, body))
     }
 
+    /// Lets searches in Elasticsearch find everything that is in.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub fn refresh_elasticsearch(&self) -> anyhow::Result<()> {
+        self.runtime.block_on(elasticsearch::refresh(&self.http, &self.addresses.elasticsearch_url))
+    }
+
+    /// Puts something, as settings, into Elasticsearch.
+    ///
+    /// # Errors
+    /// When the server refuses it.
+    pub fn put_in_elasticsearch(&self, path: &str, body: &serde_json::Value) -> anyhow::Result<()> {
+        let url = format!("{}/{path}", self.addresses.elasticsearch_url);
+        self.runtime.block_on(elasticsearch::put(&self.http, &url, body)).map(drop)
+    }
+
     /// Deletes one document of Elasticsearch, by its index and id.
     ///
     /// # Errors

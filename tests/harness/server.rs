@@ -6,7 +6,7 @@
 //! brought: an error that names it.
 
 mod clickhouse;
-mod elasticsearch;
+pub(crate) mod elasticsearch;
 mod kafka;
 mod kafka_cluster;
 mod mariadb;
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use crate::addresses::{CHAOS, CHAOS_CLOUD, Ports};
+use crate::addresses::{CHAOS, CHAOS_CLOUD, CHAOS_SINKS, Ports};
 use crate::places::Places;
 use crate::readiness::Probe;
 
@@ -48,6 +48,15 @@ pub(crate) fn recipes(places: &Places, name: &str) -> Result<Vec<Recipe>> {
         let mut recipes = kafka_cluster::recipes(&data, &dist, ports)?;
         recipes.push(mariadb::recipe(&data, ports)?);
         return Ok(recipes);
+    }
+    if name == CHAOS_SINKS {
+        return Ok(vec![
+            kafka::recipe(&data, &dist, ports)?,
+            mariadb::recipe(&data, ports)?,
+            mariadb::replica(&data, ports)?,
+            elasticsearch::recipe(&data, &dist, ports)?,
+            clickhouse::recipe(&data, &dist, ports),
+        ]);
     }
     let mut recipes = vec![mosquitto::recipe(&data, ports)?, kafka::recipe(&data, &dist, ports)?];
     if name == CHAOS {

@@ -21,6 +21,7 @@ use crate::addresses::{Addresses, Ports};
 use crate::control::{self, Exit, Reply, Request, State, Status, UnitStatus};
 use crate::install::{self, Progress};
 use crate::places::{Places, last_lines};
+use crate::server::elasticsearch::more_settings;
 use crate::supervisor::LOCK;
 
 const UP_TIME_MAX: Duration = Duration::from_secs(150);
@@ -154,6 +155,18 @@ impl Stack {
     /// Starts a server that is down and waits until it answers.
     pub fn start_server(&self, name: &str) -> Result<()> {
         self.ask(&Request::StartServer { name: name.to_owned() }, STOP_TIME_MAX).map(drop)
+    }
+
+    /// Starts Elasticsearch again with further settings; with none, as always.
+    pub fn restart_elasticsearch(&self, settings: &[&str]) -> Result<()> {
+        self.stop_server("elasticsearch")?;
+        let more = more_settings(&self.data_dir());
+        if settings.is_empty() {
+            fs::remove_file(&more)?;
+        } else {
+            fs::write(&more, settings.join("\n"))?;
+        }
+        self.start_server("elasticsearch")
     }
 
     /// Stops everything and the supervisor. Data stays. Fine when nothing is up.

@@ -35,13 +35,22 @@ const WATERMARK: Duration = Duration::from_millis(500);
 struct Position {
     stored: i64,
     collected: i64,
+    /// Kafka's timestamp of the first record that was handed out and is not stored.
+    oldest_ms: Option<i64>,
+}
+
+/// Where a partition that is not being read was, as far as known.
+#[derive(Clone, Copy, Debug, Default)]
+struct Waiting {
+    stored: Option<i64>,
+    oldest_ms: Option<i64>,
 }
 
 /// What the group gave to this member.
 #[derive(Debug, Default)]
 struct Owned {
-    /// Ours, but not being read; with the offset up to where it is stored, as far as known.
-    waiting: BTreeMap<Part, Option<i64>>,
+    /// Ours, but not being read.
+    waiting: BTreeMap<Part, Waiting>,
     /// Being read.
     started: BTreeMap<Part, Position>,
     /// Taken away since the last look.
@@ -73,7 +82,7 @@ impl ConsumerContext for Ownership {
         let mut owned = self.lock();
         let done = if error == rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             tracing::info!(partitions = parts.len(), "partitions assigned");
-            owned.waiting.extend(parts.into_iter().map(|part| (part, None)));
+            owned.waiting.extend(parts.into_iter().map(|part| (part, Waiting::default())));
             consumer.incremental_assign(&TopicPartitionList::new())
         } else {
             tracing::info!(partitions = parts.len(), lost = consumer.assignment_lost(), "partitions revoked");
@@ -169,6 +178,7 @@ impl Source {
         }
         position.collected = offset + 1;
         let timestamp = message.timestamp().to_millis().unwrap_or(0);
+        position.oldest_ms.get_or_insert(timestamp);
         batch.push(part, offset, timestamp, message.payload().unwrap_or_default());
         Ok(())
     }
@@ -201,10 +211,10 @@ impl Source {
         let mut list = TopicPartitionList::new();
         let mut owned = self.owned();
         for &(part, offset) in from {
-            if owned.waiting.remove(&part).is_some() {
+            if let Some(Waiting { oldest_ms, .. }) = owned.waiting.remove(&part) {
                 list.add_partition_offset(part.topic.name(), part.partition, Offset::Offset(offset))
                     .map_err(|e| Failure::Kafka(format!("{part}: offset {offset}: {e}")))?;
-                owned.started.insert(part, Position { stored: offset, collected: offset });
+                owned.started.insert(part, Position { stored: offset, collected: offset, oldest_ms });
             }
         }
         drop(owned);
@@ -217,7 +227,8 @@ impl Source {
         let mut owned = self.owned();
         for (part, position) in std::mem::take(&mut owned.started) {
             list.add_partition(part.topic.name(), part.partition);
-            owned.waiting.insert(part, Some(position.stored));
+            let Position { stored, oldest_ms, .. } = position;
+            owned.waiting.insert(part, Waiting { stored: Some(stored), oldest_ms });
         }
         drop(owned);
         self.consumer.incremental_unassign(&list).map_err(kafka)
@@ -232,6 +243,7 @@ impl Source {
     pub(super) fn set_stored(&self, part: Part, end: i64) {
         if let Some(position) = self.owned().started.get_mut(&part) {
             position.stored = end;
+            position.oldest_ms = None;
         }
     }
 
@@ -240,12 +252,20 @@ impl Source {
         self.owned().started.iter().map(|(part, p)| (*part, p.stored)).collect()
     }
 
+    /// When Kafka got the oldest record of each topic that was collected and is not stored, ms since 1970.
+    pub(super) fn oldest(&self) -> Vec<(Topic, i64)> {
+        let owned = self.owned();
+        let started = owned.started.iter().map(|(part, p)| (part.topic, p.oldest_ms));
+        let waiting = owned.waiting.iter().map(|(part, w)| (part.topic, w.oldest_ms));
+        started.chain(waiting).filter_map(|(topic, oldest)| Some((topic, oldest?))).collect()
+    }
+
     /// How many offsets of each partition are not stored yet. The log's end is the one that the last fetch saw, or,
     /// where nothing is being read, asked for. Transaction markers count.
     pub(super) fn lags(&self) -> Vec<(Part, u64)> {
         let owned = self.owned();
         let started = owned.started.iter().map(|(part, p)| (*part, p.stored, true));
-        let waiting = owned.waiting.iter().filter_map(|(part, stored)| Some((*part, (*stored)?, false)));
+        let waiting = owned.waiting.iter().filter_map(|(part, w)| Some((*part, w.stored?, false)));
         let known: Vec<_> = started.chain(waiting).collect();
         drop(owned);
         let lag = |(part, stored, fetched): (Part, i64, bool)| {

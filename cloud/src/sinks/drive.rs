@@ -145,6 +145,7 @@ impl Member<'_> {
 
     fn show_lag(&self) {
         self.measures.lag(self.source.lags().into_iter().map(|(part, lag)| (part.topic, lag)));
+        self.measures.age(&self.source.oldest(), clock::wall_ms());
     }
 
     fn step(

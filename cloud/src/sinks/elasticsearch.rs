@@ -36,6 +36,8 @@ use bulk::{Body, Item};
 use document::Place;
 use triage::Verdict;
 
+use crate::faults::{is_broken, kill_at, kill_during};
+
 /// How long documents that are refused for a moment are sent again before the batch is given up.
 const RETRY: Duration = Duration::from_secs(30);
 /// Each request.
@@ -108,20 +110,26 @@ impl Store for Elasticsearch {
                 }
             }
         }
-        self.send_all(&mut letters, stop).await?;
         let end = |range: super::batch::Range| Commit {
             part: range.part,
             offset: range.end,
             metadata: String::new(),
         };
         let progress: Vec<_> = batch.ranges(|part| source.stored(part)).into_iter().map(end).collect();
+        if is_broken("bad.es_progress_first") {
+            source.commit(&progress)?;
+        }
+        kill_during("sink.l1");
+        let sent_again = self.send_all(&mut letters, stop).await?;
+        kill_at("sink.l2");
         if letters.is_empty() {
             source.commit(&progress)?;
         } else {
             self.dead_letters.send(batch, &letters, &progress, source)?;
         }
+        kill_at("sink.l3");
         let dead_letters = Count::of(letters.iter().map(|letter| letter.record.part.topic));
-        Ok(Stored { receipts, dead_letters, skipped })
+        Ok(Stored { receipts, dead_letters, skipped, sent_again })
     }
 
     async fn idle(&mut self, _source: &Source) -> Result<(), Failure> {
@@ -130,25 +138,42 @@ impl Store for Elasticsearch {
 }
 
 impl Elasticsearch {
-    /// Sends the body until each of its documents is in or has a letter.
-    async fn send_all(&mut self, letters: &mut Vec<Letter>, stop: &Stop) -> Result<(), Failure> {
+    /// Sends the body until each of its documents is in or has a letter: how many were sent again.
+    ///
+    /// What is refused for now goes again index by index: a server writes each index of a request by itself, at the same
+    /// time, and one with a short queue has no room for many.
+    async fn send_all(&self, letters: &mut Vec<Letter>, stop: &Stop) -> Result<u64, Failure> {
+        let mut sent_again = 0;
         let deadline = Deadline::after(RETRY);
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(3));
-        while !self.body.items().is_empty() {
-            let answer = bulk::send(&self.client, self.body.bytes()).await?;
-            let again = sort(self.body.items(), &answer, letters)?;
-            if again.is_empty() {
-                break;
-            }
-            let refused = again.len();
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(3));
+        let mut waiting = self.send(&self.body, letters).await?;
+        while !waiting.is_empty() {
+            let refused: usize = waiting.iter().map(|body| body.items().len()).sum();
             if deadline.passed() || stop.is_stopped() {
                 return Err(Failure::Store(format!("{refused} documents refused for now (429 or 5xx)")));
             }
             tracing::warn!(refused, "documents refused for now; sending those again");
-            self.body.keep(&again);
             tokio::time::sleep(backoff.wait().min(deadline.left())).await;
+            let mut left = Vec::new();
+            for body in waiting {
+                sent_again += body.items().len() as u64;
+                left.extend(self.send(&body, letters).await?);
+            }
+            if left.iter().map(|body| body.items().len()).sum::<usize>() < refused {
+                backoff.reset();
+            }
+            waiting = left;
         }
-        Ok(())
+        Ok(sent_again)
+    }
+
+    /// Sends a body once: what is to be sent again, if anything.
+    async fn send(&self, body: &Body, letters: &mut Vec<Letter>) -> Result<Vec<Body>, Failure> {
+        if body.items().is_empty() {
+            return Ok(Vec::new());
+        }
+        let answer = bulk::send(&self.client, body).await?;
+        Ok(body.by_index(&sort(body.items(), &answer, letters)?))
     }
 }
 
@@ -162,6 +187,7 @@ fn sort(items: &[Item], answer: &bulk::Answer, letters: &mut Vec<Letter>) -> Res
     for (index, (item, answer)) in items.iter().zip(&answer.items).enumerate() {
         match triage::verdict(item.versioned, answer.status, answer.kind(), answer.reason()) {
             Verdict::Stored => {}
+            Verdict::Again if is_broken("bad.es_ignore_items") => {}
             Verdict::Again => again.push(index),
             Verdict::Store => {
                 return Err(Failure::Store(format!(

@@ -19,7 +19,9 @@ pub(super) struct Measures {
     dead_letters: [Counter; TOPICS],
     batches: Counter,
     retries: Counter,
+    sent_again: Counter,
     lag: [Gauge; TOPICS],
+    age: [Gauge; TOPICS],
     write: Histogram,
     latency: Histogram,
 }
@@ -71,6 +73,8 @@ pub(super) struct Stored {
     pub(super) dead_letters: Count,
     /// Records that go only to other stores.
     pub(super) skipped: Count,
+    /// Rows that were refused for now and sent again within the batch.
+    pub(super) sent_again: u64,
 }
 
 impl Measures {
@@ -78,7 +82,8 @@ impl Measures {
         let sink = which.name();
         let by_topic =
             |name: &'static str| Topic::ALL.map(|t| counter!(name, "sink" => sink, "topic" => t.name()));
-        let lag = |t: Topic| gauge!("weir_cloud_sink_lag_records", "sink" => sink, "topic" => t.name());
+        let by_topic_now =
+            |name: &'static str| Topic::ALL.map(|t| gauge!(name, "sink" => sink, "topic" => t.name()));
         Self {
             received: by_topic("weir_cloud_sink_received_total"),
             rows: by_topic("weir_cloud_sink_rows_total"),
@@ -86,7 +91,9 @@ impl Measures {
             dead_letters: by_topic("weir_cloud_sink_dead_letters_total"),
             batches: counter!("weir_cloud_sink_batches_total", "sink" => sink),
             retries: counter!("weir_cloud_sink_retries_total", "sink" => sink),
-            lag: Topic::ALL.map(lag),
+            sent_again: counter!("weir_cloud_sink_sent_again_total", "sink" => sink),
+            lag: by_topic_now("weir_cloud_sink_lag_records"),
+            age: by_topic_now("weir_cloud_sink_lag_seconds"),
             write: histogram!("weir_cloud_sink_write_seconds", "sink" => sink),
             latency: histogram!("weir_cloud_sink_event_latency_seconds", "sink" => sink),
         }
@@ -103,6 +110,7 @@ impl Measures {
             self.rows[topic].increment(received.saturating_sub(letters + skipped));
         }
         self.batches.increment(1);
+        self.sent_again.increment(stored.sent_again);
         self.write.record(seconds);
         for &(received, count) in &stored.receipts.0 {
             self.latency.record_many(now_ms.saturating_sub(received).max(0) as f64 / 1000.0, count);
@@ -112,6 +120,14 @@ impl Measures {
     /// A batch was given up and will be tried again.
     pub(super) fn retry(&self) {
         self.retries.increment(1);
+    }
+
+    /// How long the oldest record of each topic that waits to be stored has been in Kafka.
+    pub(super) fn age(&self, oldest: &[(Topic, i64)], now_ms: i64) {
+        for (topic, gauge) in Topic::ALL.into_iter().zip(&self.age) {
+            let oldest = oldest.iter().filter(|(of, _)| *of == topic).map(|(_, ms)| *ms).min();
+            gauge.set(oldest.map_or(0.0, |ms| now_ms.saturating_sub(ms).max(0) as f64 / 1000.0));
+        }
     }
 
     /// Offsets not stored yet, summed over the partitions of each topic.

@@ -28,6 +28,7 @@ use super::dead_letters::DeadLetters;
 use super::drive::Store;
 use super::measures::{Count, Stored};
 use super::{Failure, SinkName};
+use crate::faults::{is_broken, kill_at, kill_during};
 
 /// The server drops a session that says nothing for this long, so a frozen process frees its locks.
 const SESSION_SECONDS: u64 = 5;
@@ -108,6 +109,7 @@ impl Store for Mysql {
         };
         let claims = claim::claim(&mut session.connection, source, parts).await?;
         session.used = clock::instant();
+        kill_at("sink.r1");
         session.epochs.retain(|(part, _)| !parts.contains(part));
         session.epochs.extend(claims.iter().map(|c| (c.part, c.epoch)));
         self.session = Some(session);
@@ -118,19 +120,27 @@ impl Store for Mysql {
         // Taken: only a batch that went through to the end puts it back.
         let mut session = self.session.take().ok_or_else(|| Failure::Store("no connection".to_owned()))?;
         let ranges = batch.ranges(|part| source.stored(part));
+        kill_at("sink.m0");
         answer(session.connection.query_drop("START TRANSACTION")).await?;
         for range in &ranges {
             session.move_progress(range).await?;
         }
+        if is_broken("bad.mysql_progress_apart") {
+            answer(session.connection.query_drop("COMMIT")).await?;
+            answer(session.connection.query_drop("START TRANSACTION")).await?;
+        }
         let inserted = insert::insert(&mut session.connection, batch).await?;
+        kill_at("sink.m1");
         if !inserted.letters.is_empty() {
             self.dead_letters.send(batch, &inserted.letters, &[], source)?;
         }
+        kill_during("sink.m2");
         answer(session.connection.query_drop("COMMIT")).await?;
+        kill_at("sink.m3");
         session.used = clock::instant();
         self.session = Some(session);
         let dead_letters = Count::of(inserted.letters.iter().map(|letter| letter.record.part.topic));
-        Ok(Stored { receipts: inserted.receipts, dead_letters, skipped: inserted.skipped })
+        Ok(Stored { receipts: inserted.receipts, dead_letters, skipped: inserted.skipped, sent_again: 0 })
     }
 
     async fn idle(&mut self, source: &Source) -> Result<(), Failure> {
@@ -166,7 +176,7 @@ impl Session {
         let which = SinkName::Mysql.group();
         let params = Params::from((end, which, part.topic.name(), part.partition, epoch, start));
         answer(self.connection.exec_drop(MOVE, params)).await?;
-        if self.connection.affected_rows() == 1 {
+        if self.connection.affected_rows() == 1 || is_broken("bad.mysql_ignore_fence") {
             return Ok(());
         }
         Err(Failure::Store(format!("{part}: another process claimed it, or its progress is not at {start}")))

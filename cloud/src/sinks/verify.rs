@@ -13,6 +13,7 @@ mod report;
 
 use std::collections::HashSet;
 use std::io::Write as _;
+use std::ops::Range;
 use std::time::Duration;
 
 use clap::Args;
@@ -20,13 +21,13 @@ use tokio::runtime::Runtime;
 use weir_shared::clock::{self, Deadline};
 use weir_shared::supervise::Error;
 
-use super::batch::{Batch, Part};
+use super::batch::{Batch, Part, Topic};
 use super::config::SinksConfig;
 use super::{Failure, SinkName, clickhouse, elasticsearch, mysql};
 use crate::dlq::Since;
 use crate::kafka::KafkaConfig;
-use log::Log;
 pub(super) use log::Logs;
+use log::{Chunk, Log};
 pub(crate) use report::Report;
 
 /// Records that are compared at a time.
@@ -97,10 +98,9 @@ pub(super) trait Witness {
 /// # Errors
 /// A server that does not answer, a store that is not enabled.
 pub(crate) fn run(config: &SinksConfig, kafka: &KafkaConfig, asked: &Asked) -> Result<Report, Error> {
-    if let (Some(from), Some(to)) = (asked.from, asked.to)
-        && from.at(0) >= to.at(0)
-        && matches!((from, to), (Since::Ago(_), Since::Ago(_)) | (Since::At(_), Since::At(_)))
-    {
+    let now_ms = clock::wall_ms();
+    let [from_ms, to_ms] = [asked.from, asked.to].map(|time| time.map(|time| time.at(now_ms)));
+    if from_ms.zip(to_ms).is_some_and(|(from, to)| from >= to) {
         return Err("--from must be before --to".into());
     }
     let logs = Logs::open(kafka)?;
@@ -112,26 +112,25 @@ pub(crate) fn run(config: &SinksConfig, kafka: &KafkaConfig, asked: &Asked) -> R
             continue;
         }
         let disabled = || format!("sink.{} is not enabled in the configuration", which.name());
-        let mut store = Store { which, logs: &logs, asked, runtime: &runtime, report: &mut report };
-        match which {
+        let span = (from_ms, to_ms);
+        let mut store =
+            Store { which, logs: &logs, span, deep: asked.deep, runtime: &runtime, report: &mut report };
+        let verified = match which {
             SinkName::Mysql => {
                 let config = config.mysql.as_ref().ok_or_else(disabled)?;
-                let witness = runtime.block_on(mysql::witness::Witness::open(config))?;
-                store.verify(witness).map_err(|e| format!("{}: {e}", which.name()))?;
+                let witness = runtime.block_on(mysql::witness::Witness::open(config));
+                witness.map_err(Error::from).and_then(|witness| store.verify(witness))
             }
             SinkName::Elasticsearch => {
                 let config = config.elasticsearch.as_ref().ok_or_else(disabled)?;
-                store
-                    .verify(elasticsearch::witness::Witness::open(config)?)
-                    .map_err(|e| format!("{}: {e}", which.name()))?;
+                store.verify(elasticsearch::witness::Witness::open(config)?)
             }
             SinkName::Clickhouse => {
                 let config = config.clickhouse.as_ref().ok_or_else(disabled)?;
-                store
-                    .verify(clickhouse::witness::Witness::open(config)?)
-                    .map_err(|e| format!("{}: {e}", which.name()))?;
+                store.verify(clickhouse::witness::Witness::open(config)?)
             }
-        }
+        };
+        verified.map_err(|e| format!("{}: {e}", which.name()))?;
     }
     if report.is_empty() {
         return Err("no store is enabled in the configuration: there is nothing to compare".into());
@@ -144,7 +143,9 @@ pub(crate) fn run(config: &SinksConfig, kafka: &KafkaConfig, asked: &Asked) -> R
 struct Store<'a> {
     which: SinkName,
     logs: &'a Logs,
-    asked: &'a Asked,
+    /// From and up to, ms since 1970.
+    span: (Option<i64>, Option<i64>),
+    deep: bool,
     runtime: &'a Runtime,
     report: &'a mut Report,
 }
@@ -154,17 +155,22 @@ impl Store<'_> {
         let mut missing = Vec::new();
         let mut progress = Deadline::after(PROGRESS);
         let mut compared = 0_u64;
-        let now_ms = clock::wall_ms();
-        let at = |time: Option<Since>| time.map(|time| time.at(now_ms));
+        let (from_ms, to_ms) = self.span;
         let ends = self.runtime.block_on(witness.ends(self.logs))?;
-        for part in self.logs.all_parts()? {
-            let range = self.logs.range(part, at(self.asked.from), at(self.asked.to))?;
-            let stored = ends.iter().find(|(of, _)| *of == part).map_or(range.start, |(_, end)| *end);
-            self.report.behind(self.which, (range.end - stored.max(range.start)).max(0));
-            let mut log = Log::read(self.logs, part, range.start, range.end.min(stored))?;
-            let mut batch = Batch::default();
-            while log.chunk(&mut batch, CHUNK_RECORDS)? {
-                let found = self.runtime.block_on(witness.look(&batch, log.end(), self.asked.deep))?;
+        for topic in Topic::ALL {
+            let (mut stored, mut left) = (Vec::new(), Vec::new());
+            for part in self.logs.parts(topic)? {
+                let Range { start, end } = self.logs.range(part, from_ms, to_ms)?;
+                let reached = ends.iter().find(|(of, _)| *of == part).map_or(start, |(_, end)| *end);
+                stored.push((part, start..end.min(reached)));
+                left.push((part, reached.max(start)..end));
+            }
+            let behind = self.logs.with_records(topic, left.clone())?;
+            let behind = left.iter().filter(|(part, _)| behind.contains(part));
+            self.report.behind(self.which, behind.map(|(_, range)| range.end - range.start).sum());
+            let mut log = Log::read(self.logs, topic, stored)?;
+            while let Some(Chunk { part, batch, end }) = log.chunk(CHUNK_RECORDS)? {
+                let found = self.runtime.block_on(witness.look(&batch, end, self.deep))?;
                 compared += found.len() as u64;
                 for (offset, found) in found {
                     match found {
@@ -174,11 +180,8 @@ impl Store<'_> {
                 }
                 if progress.passed() {
                     progress = Deadline::after(PROGRESS);
-                    writeln!(
-                        std::io::stderr(),
-                        "{}: {compared} records compared, now {part}",
-                        self.which.name()
-                    )?;
+                    let name = self.which.name();
+                    writeln!(std::io::stderr(), "{name}: {compared} records compared, now {part}")?;
                 }
             }
         }

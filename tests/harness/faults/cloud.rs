@@ -1,4 +1,4 @@
-//! One `weir-cloud process` of the fault suite.
+//! One `weir-cloud` of a fault suite.
 //!
 //! Comes in: a [`CloudSpec`], environment variables that hurt it. Goes out: a [`Subject`] to kill, ask and measure.
 
@@ -9,12 +9,14 @@ use anyhow::Context;
 
 use super::subject::{Program, Subject};
 
-/// A running processor.
+/// A running one.
 pub type Cloud = Subject;
 
-/// How a processor is configured.
+/// How it is called and configured.
 #[derive(Clone, Debug)]
 pub struct CloudSpec {
+    /// Its first arguments.
+    pub command: &'static [&'static str],
     /// Its slot.
     pub slot: String,
     /// The program.
@@ -23,13 +25,15 @@ pub struct CloudSpec {
     pub folder: PathBuf,
     /// Kafka.
     pub brokers: String,
+    /// Copies of each topic.
+    pub replication: u16,
     /// Its admin port.
     pub admin_port: u16,
     /// Its workers.
     pub workers: u16,
     /// Further lines of `[process]`.
     pub process: String,
-    /// Further sections: dimension tables, rules.
+    /// Further sections: dimension tables, rules, sinks.
     pub sections: String,
 }
 
@@ -48,15 +52,16 @@ impl CloudSpec {
         fs::create_dir_all(&self.folder)?;
         let text = format!(
             "slot = \"{slot}\"\n[admin]\nlisten = \"127.0.0.1:{admin}\"\n[kafka]\nbrokers = \"{brokers}\"\n\
-             replication = 3\n[process]\nworkers = {workers}\n{process}\n{sections}",
+             replication = {replication}\n[process]\nworkers = {workers}\n{process}\n{sections}",
             slot = self.slot,
             admin = self.admin_port,
             brokers = self.brokers,
+            replication = self.replication,
             workers = self.workers,
             process = self.process,
             sections = self.sections,
         );
-        fs::write(self.config(), text).context("configuration of the processor")
+        fs::write(self.config(), text).context("configuration of weir-cloud")
     }
 
     /// Starts it, with these environment variables. From the main thread only.
@@ -67,7 +72,7 @@ impl CloudSpec {
         self.write()?;
         let program = Program {
             binary: &self.binary,
-            command: "process",
+            command: self.command,
             config: &self.config(),
             folder: &self.folder,
             log: self.folder.join("weir-cloud.log"),

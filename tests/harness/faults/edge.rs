@@ -75,7 +75,7 @@ impl EdgeSpec {
         self.write()?;
         let program = Program {
             binary: &self.binary,
-            command: "run",
+            command: &["run"],
             config: &self.config(),
             folder: &self.folder,
             log: self.log(),

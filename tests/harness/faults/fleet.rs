@@ -22,7 +22,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, Prod
 use weir_shared::clock::{self, Deadline};
 use weir_shared::record::StreamId;
 
-pub use content::{Shape, device, rules};
+pub use content::{Shape, device, is_routed, rules, time_of};
 use played::{Fleets, Letter};
 
 const TICK: Duration = Duration::from_millis(10);

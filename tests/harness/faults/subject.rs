@@ -24,8 +24,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// What to start.
 pub(super) struct Program<'a> {
     pub(super) binary: &'a Path,
-    /// Its first argument.
-    pub(super) command: &'a str,
+    /// Its first arguments.
+    pub(super) command: &'a [&'a str],
     /// Its configuration.
     pub(super) config: &'a Path,
     /// Its working folder.
@@ -54,12 +54,11 @@ impl Subject {
     pub(super) fn start(program: Program<'_>, env: &[(String, String)]) -> anyhow::Result<Self> {
         let text = |path: &Path| path.display().to_string();
         let Program { binary, command, config, folder, log, admin_port } = program;
-        let launch = Launch {
-            argv: vec![text(binary), command.to_owned(), "--config".to_owned(), text(config)],
-            env: env.iter().cloned().collect(),
-            folder: folder.to_owned(),
-            log: log.clone(),
-        };
+        let mut argv = vec![text(binary)];
+        argv.extend(command.iter().map(|word| (*word).to_owned()));
+        argv.extend(["--config".to_owned(), text(config)]);
+        let launch =
+            Launch { argv, env: env.iter().cloned().collect(), folder: folder.to_owned(), log: log.clone() };
         Ok(Self {
             child: spawn(&launch)?,
             log,
@@ -67,6 +66,12 @@ impl Subject {
             started: clock::instant(),
             exit: None,
         })
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// When it was started.

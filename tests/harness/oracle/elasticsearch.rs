@@ -125,7 +125,19 @@ pub(super) async fn post<T: serde::de::DeserializeOwned>(
     url: &str,
     body: &Value,
 ) -> anyhow::Result<T> {
-    let answer = http.post(url).json(body).send().await.context("Elasticsearch")?;
+    send(http.post(url), url, body).await
+}
+
+pub(super) async fn put(http: &Client, url: &str, body: &Value) -> anyhow::Result<Value> {
+    send(http.put(url), url, body).await
+}
+
+async fn send<T: serde::de::DeserializeOwned>(
+    request: reqwest::RequestBuilder,
+    url: &str,
+    body: &Value,
+) -> anyhow::Result<T> {
+    let answer = request.json(body).send().await.context("Elasticsearch")?;
     let (status, bytes) = (answer.status(), answer.bytes().await?);
     if !status.is_success() {
         bail!("Elasticsearch, {url}: {status}: {}", String::from_utf8_lossy(&bytes));

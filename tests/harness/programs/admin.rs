@@ -72,6 +72,12 @@ impl Samples {
         self.named(name).filter(|s| s.labels.contains(label)).map(|s| s.value).sum()
     }
 
+    /// The largest of the samples of this name whose labels contain `label`.
+    pub fn max(&self, name: &str, label: &str) -> Option<f64> {
+        let values = self.named(name).filter(|s| s.labels.contains(label)).map(|s| s.value);
+        values.reduce(f64::max)
+    }
+
     /// All samples of this name.
     pub fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Sample> {
         self.0.iter().filter(move |s| s.name == name)

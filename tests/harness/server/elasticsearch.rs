@@ -1,9 +1,9 @@
 //! Elasticsearch: one embedded node, started by `server/EmbeddedElasticsearch.java`.
 //!
-//! In: folders and ports. Out: its recipe. Guarantees: a full disk of the developer's machine does not
+//! In: folders and ports. Out: its recipe; further settings for the next start may be written to [`more_settings`]. Guarantees: a full disk of the developer's machine does not
 //! turn indices read-only. On failure: see `server.rs`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -11,6 +11,11 @@ use super::{Recipe, text};
 use crate::addresses::{HOST, Ports};
 use crate::install;
 use crate::readiness::Probe;
+
+/// Where further settings of a stack's node stand, a line each, for its next start.
+pub(crate) fn more_settings(stack: &Path) -> PathBuf {
+    stack.join("data/elasticsearch/config/more")
+}
 
 pub(super) fn recipe(data: &Path, dist: &Path, ports: Ports) -> Result<Recipe> {
     let folder = data.join("elasticsearch");
@@ -42,6 +47,7 @@ pub(super) fn recipe(data: &Path, dist: &Path, ports: Ports) -> Result<Recipe> {
         "node.name=weir".to_owned(),
         "cluster.routing.allocation.disk.threshold_enabled=false".to_owned(),
     ]);
+
     Ok(Recipe {
         name: "elasticsearch",
         files: vec![(folder.join("config/README"), "Settings are given on the command line.\n".to_owned())],

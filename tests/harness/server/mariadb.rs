@@ -8,13 +8,24 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::{Recipe, text};
-use crate::addresses::{HOST, MYSQL_DATABASE, MYSQL_PASSWORD, MYSQL_USER, Ports};
+use crate::addresses::{HOST, MYSQL_ADMIN, MYSQL_DATABASE, MYSQL_PASSWORD, MYSQL_USER, Ports};
 use crate::install;
 use crate::readiness::Probe;
 
 pub(super) fn recipe(data: &Path, ports: Ports) -> Result<Recipe> {
-    let folder = data.join("mariadb");
+    server(data, "mariadb", 1, ports.mysql())
+}
+
+/// Another one, which can follow the first.
+pub(super) fn replica(data: &Path, ports: Ports) -> Result<Recipe> {
+    server(data, "mariadb-replica", 2, ports.mysql_replica())
+}
+
+fn server(data: &Path, name: &'static str, id: u32, port: u16) -> Result<Recipe> {
+    let folder = data.join(name);
     let tables = format!("--datadir={}", text(&folder.join("tables")));
+    // A server that starts removes the temporary tables of all others that share this folder.
+    let temporary = format!("--tmpdir={}", text(&folder));
     let init = folder.join("init.sql");
     let mut prepare = vec![
         text(&install::program("mariadb-install-db")?),
@@ -23,19 +34,22 @@ pub(super) fn recipe(data: &Path, ports: Ports) -> Result<Recipe> {
         "--skip-test-db".to_owned(),
         "--skip-name-resolve".to_owned(),
         tables.clone(),
+        temporary.clone(),
     ];
     let mut run = vec![
         text(&install::program("mariadbd")?),
         "--no-defaults".to_owned(),
         tables,
-        format!("--port={}", ports.mysql()),
+        temporary,
+        format!("--port={port}"),
         format!("--bind-address={HOST}"),
         // Relative, so inside the data folder: a socket's path may not be long.
         "--socket=mariadb.sock".to_owned(),
         "--pid-file=mariadb.pid".to_owned(),
         format!("--init-file={}", text(&init)),
-        "--server-id=1".to_owned(),
+        format!("--server-id={id}"),
         "--log-bin=bin".to_owned(),
+        "--log-slave-updates".to_owned(),
         "--binlog-format=ROW".to_owned(),
         "--binlog-row-image=FULL".to_owned(),
         "--binlog-row-metadata=FULL".to_owned(),
@@ -53,12 +67,12 @@ pub(super) fn recipe(data: &Path, ports: Ports) -> Result<Recipe> {
         run.push("--user=root".to_owned());
     }
     Ok(Recipe {
-        name: "mariadb",
+        name,
         files: vec![(init, init_sql())],
         prepare: vec![prepare],
         run,
-        ports: vec![ports.mysql()],
-        probe: Probe::Mysql(ports.addresses().mysql_url),
+        ports: vec![port],
+        probe: Probe::Mysql(Ports::mysql_url(port)),
         folder,
     })
 }
@@ -66,7 +80,7 @@ pub(super) fn recipe(data: &Path, ports: Ports) -> Result<Recipe> {
 /// Run by the server at every start, before it listens; says the same thing each time. One statement per
 /// line, as `--init-file` wants it; not written to the binlog.
 fn init_sql() -> String {
-    let user = format!("'{MYSQL_USER}'@'%'");
+    let (user, admin) = (format!("'{MYSQL_USER}'@'%'"), format!("'{MYSQL_ADMIN}'@'%'"));
     format!(
         "SET SESSION sql_log_bin=0;\n\
          CREATE DATABASE IF NOT EXISTS {MYSQL_DATABASE} CHARACTER SET utf8mb4;\n\
@@ -75,6 +89,8 @@ fn init_sql() -> String {
          CREATE USER IF NOT EXISTS {user} IDENTIFIED BY '{MYSQL_PASSWORD}';\n\
          GRANT ALL PRIVILEGES ON {MYSQL_DATABASE}.* TO {user};\n\
          GRANT RELOAD, PROCESS, REPLICATION SLAVE, BINLOG MONITOR, REPLICATION SLAVE ADMIN, \
-         SLAVE MONITOR, BINLOG ADMIN, CONNECTION ADMIN ON *.* TO {user};\n"
+         SLAVE MONITOR, BINLOG ADMIN, CONNECTION ADMIN ON *.* TO {user};\n\
+         CREATE USER IF NOT EXISTS {admin} IDENTIFIED BY '{MYSQL_PASSWORD}';\n\
+         GRANT ALL PRIVILEGES ON *.* TO {admin};\n"
     )
 }

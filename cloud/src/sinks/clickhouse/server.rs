@@ -17,6 +17,7 @@ use super::super::batch::{Part, Range, Topic};
 use super::super::config::ClickhouseConfig;
 use super::super::{Failure, root_cause};
 use super::columns::{columns, table_name};
+use crate::faults::is_broken;
 
 /// An insert, from its first byte to the answer.
 const INSERT: Duration = Duration::from_secs(60);
@@ -122,7 +123,10 @@ impl Server {
         let newer = knows("deduplicate_insert");
         let settings = SETTINGS.iter().filter(|(name, _)| knows(name));
         parameters.extend(settings.filter(|(name, _)| !(newer && *name == "insert_deduplicate")));
-        if knows(TOKEN) {
+        if is_broken("bad.ch_no_token") {
+            parameters.retain(|(name, _)| !name.contains("dedup"));
+            parameters.extend([("insert_deduplicate", "0")]);
+        } else if knows(TOKEN) {
             parameters.push((TOKEN, token));
         }
         let response = self.post(&parameters).body(body).send().await.map_err(|e| unreachable(&e))?;

@@ -2,7 +2,7 @@
 //!
 //! Comes in: records and their places. Goes out: `_bulk` with the records as they are, nothing serialised anew.
 //! Guarantees: items keep their order, so the n-th answer belongs to the n-th item; the buffer is reused.
-//! On failure: an answer that is no 200 concerns the whole request: [`Failure::Store`].
+//! On failure: an answer that is no 200 concerns the whole request: [`Failure::Store`]; but 429 refuses each item for now.
 
 use std::ops::Range;
 
@@ -24,6 +24,8 @@ pub(super) struct Item {
     pub(super) record: Record,
     /// Whether a document of the same or a higher version keeps it out.
     pub(super) versioned: bool,
+    /// Which of the indices of its body.
+    index: usize,
     range: Range<usize>,
 }
 
@@ -32,12 +34,14 @@ pub(super) struct Item {
 pub(super) struct Body {
     bytes: Vec<u8>,
     items: Vec<Item>,
+    indices: Vec<String>,
 }
 
 impl Body {
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.items.clear();
+        self.indices.clear();
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -70,22 +74,27 @@ impl Body {
         }
         self.bytes.push(b'\n');
         let (range, versioned) = (start..self.bytes.len(), placed.version.is_some());
-        self.items.push(Item { record, versioned, range });
+        let index = self.indices.iter().position(|index| *index == placed.index).unwrap_or_else(|| {
+            self.indices.push(placed.index.clone());
+            self.indices.len() - 1
+        });
+        self.items.push(Item { record, versioned, index, range });
     }
 
-    /// Keeps only the items at these places, given in ascending order.
-    pub(super) fn keep(&mut self, places: &[usize]) {
-        let mut end = 0;
-        let mut kept = Vec::with_capacity(places.len());
-        for &place in places {
-            let item = &self.items[place];
-            let length = item.range.len();
-            self.bytes.copy_within(item.range.clone(), end);
-            kept.push(Item { range: end..end + length, ..item.clone() });
-            end += length;
+    /// The items at these places, given in ascending order, as bodies of their own: one for each index.
+    pub(super) fn by_index(&self, places: &[usize]) -> Vec<Self> {
+        let mut bodies: Vec<Self> = Vec::new();
+        for item in places.iter().map(|place| &self.items[*place]) {
+            let at = bodies.iter().position(|body| body.items[0].index == item.index).unwrap_or_else(|| {
+                bodies.push(Self { indices: self.indices.clone(), ..Self::default() });
+                bodies.len() - 1
+            });
+            let body = &mut bodies[at];
+            let start = body.bytes.len();
+            body.bytes.extend_from_slice(&self.bytes[item.range.clone()]);
+            body.items.push(Item { range: start..body.bytes.len(), ..item.clone() });
         }
-        self.bytes.truncate(end);
-        self.items = kept;
+        bodies
     }
 }
 
@@ -141,14 +150,20 @@ impl ItemAnswer {
 }
 
 /// Sends one bulk request.
-pub(super) async fn send(client: &Client, body: &[u8]) -> Result<Answer, Failure> {
+pub(super) async fn send(client: &Client, body: &Body) -> Result<Answer, Failure> {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
-    let sent =
-        client.transport().send(Method::Post, "/_bulk", headers, Some(&FILTER), Some(body), None).await;
+    let sent = client
+        .transport()
+        .send(Method::Post, "/_bulk", headers, Some(&FILTER), Some(body.bytes()), None)
+        .await;
     let response = sent.map_err(|e| unreachable(&e))?;
     let status = response.status_code();
     let answer = response.bytes().await.map_err(|e| unreachable(&e))?;
+    if status.as_u16() == 429 {
+        let refused = || ItemAnswer { status: 429, error: None };
+        return Ok(Answer { items: body.items().iter().map(|_| refused()).collect() });
+    }
     if !status.is_success() {
         let text = String::from_utf8_lossy(&answer[..answer.len().min(500)]).into_owned();
         return Err(Failure::Store(format!("bulk request: {status}: {text}")));
@@ -200,16 +215,19 @@ mod tests {
     }
 
     #[test]
-    fn only_the_refused_are_sent_again() {
+    fn only_the_refused_are_sent_again_index_by_index() {
         let mut body = body();
-        body.keep(&[0, 2]);
-        let text = std::str::from_utf8(body.bytes()).unwrap();
-        assert_eq!(text.lines().nth(1), Some("{\"a\": 1}"));
-        assert_eq!(text.lines().nth(3), Some("{\"c\":3}"));
-        assert_eq!(text.lines().count(), 4);
-        body.keep(&[1]);
-        assert_eq!(body.items()[0].record.offset, 2);
-        assert!(body.bytes().ends_with(b"{\"c\":3}\n"));
+        let record = body.items()[1].record;
+        let placed = Placed { index: "y".into(), id: "9".into(), version: None, received: 0 };
+        body.add(record, &placed, b"{}");
+        let parts = body.by_index(&[0, 2, 3]);
+        let texts: Vec<&str> = parts.iter().map(|part| std::str::from_utf8(part.bytes()).unwrap()).collect();
+        let lines: Vec<&str> = texts[0].lines().collect();
+        assert_eq!((lines.len(), lines[1], lines[3]), (4, "{\"a\": 1}", "{\"c\":3}"));
+        assert_eq!(texts[1], "{\"index\":{\"_index\":\"y\",\"_id\":\"9\"}}\n{}\n");
+        let last = &parts[0].by_index(&[1])[0];
+        assert_eq!(last.items()[0].record.offset, 2);
+        assert!(last.bytes().ends_with(b"{\"c\":3}\n"));
     }
 
     #[test]

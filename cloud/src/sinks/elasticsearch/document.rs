@@ -14,6 +14,7 @@ use super::super::batch::{Record, Topic};
 use super::super::calendar::civil;
 use super::super::row::{self, RowError};
 use super::super::table::{Cell, Row, table};
+use crate::faults::is_broken;
 
 /// How indices are named.
 #[derive(Clone, Debug)]
@@ -40,7 +41,10 @@ impl Place {
         match table(record.part.topic) {
             None => {
                 let Some(r) = row::reading(json, SinkName::Elasticsearch)? else { return Ok(None) };
-                let id = BASE64URL.encode(r.identity.to_bytes());
+                let mut id = BASE64URL.encode(r.identity.to_bytes());
+                if is_broken("bad.es_new_ids") {
+                    id = format!("{id}{}", weir_shared::clock::wall_ms());
+                }
                 let index = self.readings_index(r.time, r.received);
                 Ok(Some(Placed { index, id, version: None, received: r.received }))
             }

@@ -42,6 +42,7 @@ struct Shape {
 impl Shape {
     fn new(topic: Topic) -> Self {
         let (name, columns) = columns(topic);
+        let described = table(topic);
         let (found_by, identity): (&[&str], &[&str]) = match topic {
             Topic::Enriched => (&["device", "time"], &["stream", "stream_partition", "number"]),
             Topic::Rejected => (
@@ -62,23 +63,10 @@ impl Shape {
                 &["noticed"],
                 &["stream", "stream_partition", "number", "origin", "origin_offset", "reason", "lost_from"],
             ),
-            Topic::Alerts => (
-                &["rule", "time"],
-                &[
-                    "rule",
-                    "rule_version",
-                    "key",
-                    "episode_stream",
-                    "episode_partition",
-                    "episode_number",
-                    "kind",
-                    "repeat",
-                ],
-            ),
+            Topic::Alerts => (&["rule", "time"], described.map_or(&[], |table| table.identity)),
         };
         let place = |name: &&str| columns.iter().position(|column| column == name);
         let places = |names: &[&str]| names.iter().filter_map(place).collect();
-        let described = table(topic);
         let is_json = |name: &&str| match described {
             None => ["values", "tags", "dims", "versions"].contains(name),
             Some(table) => table.columns.iter().any(|c| c.name == *name && c.kind == Kind::Object),
@@ -94,10 +82,12 @@ impl Shape {
     }
 
     fn statement(&self, rows: usize) -> String {
-        let by = self.found_by.iter().map(|place| format!("`{}` = ?", self.columns[*place]));
-        let one = format!("({})", by.collect::<Vec<_>>().join(" AND "));
-        let (columns, wheres) = (self.columns.join("`, `"), vec![one; rows].join(" OR "));
-        format!("SELECT `{columns}` FROM {} WHERE {wheres}", self.table)
+        // Rows of values: with as many conditions joined by OR the server leaves the index and reads the whole table.
+        let by: Vec<String> =
+            self.found_by.iter().map(|place| format!("`{}`", self.columns[*place])).collect();
+        let one = format!("({})", vec!["?"; by.len()].join(", "));
+        let (columns, by, wanted) = (self.columns.join("`, `"), by.join(", "), vec![one; rows].join(", "));
+        format!("SELECT `{columns}` FROM {} WHERE ({by}) IN ({wanted})", self.table)
     }
 
     fn looked_up(&self, row: &[Value]) -> Vec<Value> {

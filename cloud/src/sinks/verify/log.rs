@@ -3,7 +3,7 @@
 //! Guarantees: read committed; joins no group and commits nothing. On failure: a broker that gives nothing for
 //! [`PATIENCE`] is an error, never an end.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ const POLL: Duration = Duration::from_millis(100);
 pub(in crate::sinks) struct Logs {
     kafka: KafkaConfig,
     asker: BaseConsumer,
+    /// One for each topic, kept: to connect anew takes longer than to read.
+    readers: Vec<BaseConsumer<Quiet>>,
 }
 
 /// What a dead letter of a store says it was: topic, offset, and the identity of a reading or else the partition.
@@ -59,7 +61,13 @@ impl Place {
 
 impl Logs {
     pub(super) fn open(kafka: &KafkaConfig) -> Result<Self, Error> {
-        Ok(Self { kafka: kafka.clone(), asker: kafka.client().create()? })
+        let mut reading = kafka.consumer("weir-verify", "weir-verify");
+        // It never joins a group; the end of a partition tells where only ends of transactions follow.
+        reading.remove("group.instance.id");
+        reading.set("enable.partition.eof", "true");
+        let readers = Topic::ALL.iter().map(|_| reading.create_with_context(Quiet));
+        let readers = readers.collect::<Result<_, _>>()?;
+        Ok(Self { kafka: kafka.clone(), asker: kafka.client().create()?, readers })
     }
 
     /// The partitions of a topic.
@@ -120,17 +128,32 @@ impl Logs {
 
     /// All dead letters of a stage that the log has.
     pub(super) fn letters_of(&self, stage: &str) -> Result<HashSet<LetterOf>, Error> {
-        let mut letters = HashSet::new();
-        let mut batch = Batch::default();
+        let mut ranges = Vec::new();
         for part in self.parts(Topic::Rejected)? {
-            let range = self.range(part, None, None)?;
-            let mut log = Log::read(self, part, range.start, range.end)?;
-            while log.chunk(&mut batch, super::CHUNK_RECORDS)? {
-                let values = batch.records().iter().map(|record| batch.value(record));
-                letters.extend(values.filter_map(|value| letter(value, stage)));
-            }
+            ranges.push((part, self.range(part, None, None)?));
+        }
+        let mut letters = HashSet::new();
+        let mut log = Log::read(self, Topic::Rejected, ranges)?;
+        while let Some(chunk) = log.chunk(super::CHUNK_RECORDS)? {
+            let values = chunk.batch.records().iter().map(|record| chunk.batch.value(record));
+            letters.extend(values.filter_map(|value| letter(value, stage)));
         }
         Ok(letters)
+    }
+
+    /// Of these ranges of a topic, those that hold more than ends of transactions.
+    pub(super) fn with_records(
+        &self,
+        topic: Topic,
+        ranges: Vec<(Part, Range<i64>)>,
+    ) -> Result<Vec<Part>, Error> {
+        let mut log = Log::read(self, topic, ranges)?;
+        let mut parts = Vec::new();
+        while let Some(chunk) = log.chunk(1)? {
+            log.left.remove(&chunk.part);
+            parts.push(chunk.part);
+        }
+        Ok(parts)
     }
 }
 
@@ -162,64 +185,107 @@ fn letter(value: &[u8], wanted: &str) -> Option<LetterOf> {
     Some((Topic::from_name(&letter.weir.topic?)?, letter.weir.offset?, who))
 }
 
-/// Reads a partition up to an offset.
-pub(super) struct Log {
-    consumer: BaseConsumer<Quiet>,
-    part: Part,
-    next: i64,
-    end: i64,
+/// Records of one partition, in their order.
+pub(super) struct Chunk {
+    pub(super) part: Part,
+    pub(super) batch: Batch,
+    /// Where the partition's range ends.
+    pub(super) end: i64,
 }
 
-impl Log {
-    pub(super) fn read(logs: &Logs, part: Part, from: i64, end: i64) -> Result<Self, Error> {
-        let mut config = logs.kafka.consumer("weir-verify", "weir-verify");
-        // It never joins a group; the end of a partition tells where only ends of transactions follow.
-        config.remove("group.instance.id");
-        config.set("enable.partition.eof", "true");
-        let consumer: BaseConsumer<Quiet> = config.create_with_context(Quiet)?;
-        if from < end {
-            let mut list = TopicPartitionList::new();
-            list.add_partition_offset(part.topic.name(), part.partition, Offset::Offset(from))?;
+/// What is left of a partition's range.
+struct Left {
+    next: i64,
+    end: i64,
+    batch: Batch,
+}
+
+impl Left {
+    fn is_due(&self, records: usize) -> bool {
+        self.next >= self.end || self.batch.records().len() >= records
+    }
+}
+
+/// Reads ranges of the partitions of a topic, all at the same time; one at a time for each topic of [`Logs`].
+pub(super) struct Log<'a> {
+    consumer: &'a BaseConsumer<Quiet>,
+    topic: Topic,
+    left: BTreeMap<Part, Left>,
+}
+
+impl<'a> Log<'a> {
+    pub(super) fn read(logs: &'a Logs, topic: Topic, ranges: Vec<(Part, Range<i64>)>) -> Result<Self, Error> {
+        let mut list = TopicPartitionList::new();
+        let mut left = BTreeMap::new();
+        for (part, range) in ranges.into_iter().filter(|(_, range)| !range.is_empty()) {
+            list.add_partition_offset(topic.name(), part.partition, Offset::Offset(range.start))?;
+            left.insert(part, Left { next: range.start, end: range.end, batch: Batch::default() });
+        }
+        let consumer = &logs.readers[topic as usize];
+        if !left.is_empty() {
             consumer.assign(&list)?;
         }
-        Ok(Self { consumer, part, next: from, end })
+        Ok(Self { consumer, topic, left })
     }
 
-    /// The offset before which it reads.
-    pub(super) fn end(&self) -> i64 {
-        self.end
-    }
-
-    /// The next records, at most so many; false when there are none left.
-    pub(super) fn chunk(&mut self, batch: &mut Batch, records: usize) -> Result<bool, Error> {
-        batch.clear();
+    /// The next records of some partition: so many, or the last ones of its range; `None` when nothing is left.
+    pub(super) fn chunk(&mut self, records: usize) -> Result<Option<Chunk>, Error> {
         let mut patience = Deadline::after(PATIENCE);
-        while self.next < self.end && batch.records().len() < records {
-            match self.consumer.poll(POLL) {
-                Some(Ok(message)) => {
-                    patience = Deadline::after(PATIENCE);
-                    self.next = message.offset() + 1;
-                    if message.offset() < self.end {
-                        let timestamp = message.timestamp().to_millis().unwrap_or(0);
-                        batch.push(
-                            self.part,
-                            message.offset(),
-                            timestamp,
-                            message.payload().unwrap_or_default(),
-                        );
-                    }
-                }
-                Some(Err(KafkaError::PartitionEOF(_))) => self.next = self.end,
-                Some(Err(error)) => tracing::debug!("verify: {error}"),
-                None => {}
+        while !self.left.is_empty() {
+            if let Some(chunk) = self.due(records) {
+                return Ok(Some(chunk));
             }
-            if patience.passed() {
-                let (part, seconds) = (self.part, PATIENCE.as_secs());
+            if self.poll() {
+                patience = Deadline::after(PATIENCE);
+            } else if patience.passed()
+                && let Some((part, left)) = self.left.first_key_value()
+            {
+                let seconds = PATIENCE.as_secs();
                 return Err(
-                    format!("{part}: Kafka gave nothing after offset {} for {seconds} s", self.next).into()
+                    format!("{part}: Kafka gave nothing after offset {} for {seconds} s", left.next).into()
                 );
             }
         }
-        Ok(!batch.is_empty())
+        Ok(None)
+    }
+
+    /// What is to be handed out; a partition at its end is left, and handed out if there is anything of it.
+    fn due(&mut self, records: usize) -> Option<Chunk> {
+        let part = *self.left.iter().find(|(_, left)| left.is_due(records))?.0;
+        let left = self.left.get_mut(&part)?;
+        let (batch, end, is_over) = (std::mem::take(&mut left.batch), left.end, left.next >= left.end);
+        if is_over {
+            self.left.remove(&part);
+        }
+        if batch.is_empty() { self.due(records) } else { Some(Chunk { part, batch, end }) }
+    }
+
+    /// Whether Kafka gave something.
+    fn poll(&mut self) -> bool {
+        match self.consumer.poll(POLL) {
+            Some(Ok(message)) => {
+                let part = Part { topic: self.topic, partition: message.partition() };
+                // What is not wanted any more may still come.
+                let Some(left) = self.left.get_mut(&part) else { return false };
+                let offset = message.offset();
+                left.next = offset + 1;
+                if offset < left.end {
+                    let timestamp = message.timestamp().to_millis().unwrap_or(0);
+                    left.batch.push(part, offset, timestamp, message.payload().unwrap_or_default());
+                }
+                true
+            }
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                if let Some(left) = self.left.get_mut(&Part { topic: self.topic, partition }) {
+                    left.next = left.end;
+                }
+                true
+            }
+            Some(Err(error)) => {
+                tracing::debug!("verify: {error}");
+                false
+            }
+            None => false,
+        }
     }
 }

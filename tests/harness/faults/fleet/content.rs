@@ -15,6 +15,8 @@ pub enum Shape {
     NewMembers,
     /// A value that was a number is a text.
     OtherType,
+    /// A name of a value that Elasticsearch cannot map beside another.
+    Unmappable,
     /// A value that no reading may have.
     Broken,
 }
@@ -32,6 +34,18 @@ pub(super) enum Fate {
 
 /// Readings are of so many lines.
 const LINES: u64 = 7;
+
+/// Whether a rule of the suite sends the reading with this id to one store only.
+#[must_use]
+pub const fn is_routed(id: u64) -> bool {
+    id % LINES == 2
+}
+
+/// Event time of the reading with this id, ms since 1970.
+#[must_use]
+pub const fn time_of(id: u64) -> u64 {
+    FIRST_MS + id
+}
 
 /// What becomes of the reading with this id.
 pub(super) fn fate(id: u64) -> Fate {
@@ -71,13 +85,14 @@ pub fn device(number: u64) -> String {
 }
 
 pub(super) fn reading(id: u64, device: &str, shape: Shape) -> String {
-    let (time, degrees) = (FIRST_MS + id, id % 1000);
+    let (time, degrees) = (time_of(id), id % 1000);
     let (value, more) = match shape {
         Shape::Plain => (format!("{}.{}", degrees / 10, degrees % 10), ""),
         Shape::NewMembers => {
             (format!("{degrees}"), ",\"firmware\":\"7.1\",\"diagnostics\":{\"a\":[1,{\"b\":null}],\"ä\":2e3}")
         }
         Shape::OtherType => (format!("\"{degrees} C\""), ""),
+        Shape::Unmappable => (format!("{degrees},\"t.x\":1"), ""),
         Shape::Broken => ("{\"celsius\":20}".to_owned(), ""),
     };
     format!(
@@ -108,7 +123,8 @@ pub(super) fn rejection(id: u64) -> String {
 }
 
 pub(super) fn window(id: u64, device: &str) -> String {
-    let start = FIRST_MS + id / 10_000 * 10_000;
+    // A window of its own for each: two results of one revision would be one thing with two contents.
+    let start = FIRST_MS + id * 10;
     format!(
         "{{\"rule\":\"avg-10s\",\"key\":{{\"device\":\"{device}\"}},\"start\":{start},\"end\":{},\"revision\":0,\
          \"count\":{},\"values\":{{\"t\":{{\"mean\":{}.5}}}},\"id\":\"{id}\"}}",

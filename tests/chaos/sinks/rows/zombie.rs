@@ -1,0 +1,73 @@
+//! Row 14: sinks are frozen, others take over, then the frozen ones go on.
+//!
+//! Must hold: what a frozen one had begun is ended by its successor, refused by the store, or the same thing again.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use rustix::process::Signal;
+use weir_shared::clock::Deadline;
+
+use super::super::lab::{ALL, Lab};
+use crate::lab::pass;
+use crate::report::Report;
+
+/// The session in the group ends after 6 s.
+const FROZEN: Duration = Duration::from_secs(15);
+/// What is written goes on within a session of MySQL (5 s), so that only the guards hold it back.
+const HELD_MS: u64 = 4_500;
+const AFTER: Duration = Duration::from_secs(3);
+/// The twin is fenced off for a minute when the held one joins again.
+const WORKS_AGAIN: Duration = Duration::from_secs(8);
+/// It is held in the batch after so many.
+const BATCHES: u32 = 10;
+const COMES: Duration = Duration::from_secs(30);
+const LOOK: Duration = Duration::from_millis(20);
+/// Where a sink is held: before it writes rows of MySQL, and between plan and insert of ClickHouse.
+const POINTS: [&str; 2] = ["sink.m0", "sink.c1"];
+
+/// Row 14.
+pub(super) fn row(lab: &mut Lab, report: &mut Report) -> anyhow::Result<()> {
+    report.did("held in mid-write while a twin takes over; frozen for 15 s while another slot does");
+    for point in POINTS {
+        held(lab, report, point)?;
+    }
+    frozen(lab, report)
+}
+
+/// Held before it writes; a twin with the same slot takes over meanwhile and writes the same.
+pub(super) fn held(lab: &mut Lab, report: &mut Report, point: &str) -> anyhow::Result<()> {
+    let old = lab.start("a", &format!("{point}={BATCHES}*off->1*sleep({HELD_MS})->off"))?;
+    let sink = if point == "sink.m0" { "sink=\"mysql\"" } else { "sink=\"clickhouse\"" };
+    let deadline = Deadline::after(COMES);
+    let written =
+        || old.metrics(&lab.admin).map_or(0.0, |page| page.sum("weir_cloud_sink_batches_total", sink));
+    while written() < f64::from(BATCHES) {
+        ensure!(!deadline.passed(), "{BATCHES} batches are not written within {COMES:?}");
+        pass(LOOK);
+    }
+    let mut spec = lab.spec("a", ALL)?;
+    let twin = lab.spec("a-twin", ALL)?;
+    (spec.folder, spec.admin_port) = (twin.folder, twin.admin_port);
+    let new = lab.start_as(&spec, "")?;
+    pass(Duration::from_millis(HELD_MS) + WORKS_AGAIN);
+    // One of two twins is too many, whichever works: end both, and see what they did.
+    drop((old, new));
+    let _sinks = lab.start("a", "")?;
+    report.heal(&format!("{point}: after both twins"), lab.canary()?);
+    lab.judge(report, &format!("held at {point}"))
+}
+
+/// Another slot takes its partitions over.
+fn frozen(lab: &mut Lab, report: &mut Report) -> anyhow::Result<()> {
+    let (old, _new) = (lab.start("a", "")?, lab.start("b", "")?);
+    lab.canary()?;
+    pass(AFTER);
+    old.signal(Signal::STOP);
+    report.heal("another slot takes over", lab.canary()?);
+    pass(FROZEN);
+    old.signal(Signal::CONT);
+    pass(AFTER);
+    report.heal("the old one went on", lab.canary()?);
+    lab.judge(report, "other slot")
+}
