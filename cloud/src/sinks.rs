@@ -100,6 +100,9 @@ enum Failure {
     /// The store is away or takes nothing now: wait, ask it how far it is, go on.
     #[error("{0}")]
     Store(String),
+    /// The store did not answer in time: the same, with smaller batches.
+    #[error("{0}")]
+    Late(String),
     /// The place in the consumer group is lost or unclear: join again.
     #[error("kafka: {0}")]
     Kafka(String),

@@ -100,6 +100,11 @@ impl Batch {
         &self.bytes[record.start..record.end]
     }
 
+    /// How many bytes the values have.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
@@ -159,6 +164,20 @@ mod tests {
         assert_eq!(batch.value(&batch.records()[0]), b"b");
         batch.drop_parts(&[B]);
         assert!(batch.is_empty() && batch.ranges(start).is_empty());
+    }
+
+    #[test]
+    fn a_batch_that_was_too_large_is_halved_and_grows_again() {
+        let configured = Limits { rows_max: 5000, bytes_max: 1 << 20, wait: Duration::ZERO };
+        let mut batch = Batch::default();
+        (0..1000).for_each(|offset| batch.push(A, offset, 0, &[b'x'; 100]));
+        let smaller = configured.smaller(&batch);
+        assert_eq!((smaller.rows_max, smaller.bytes_max), (500, 50_000));
+        let least = smaller.smaller(&Batch::default());
+        assert_eq!((least.rows_max, least.bytes_max), (100, 16 << 10));
+        let larger = smaller.larger(&configured);
+        assert_eq!((larger.rows_max, larger.bytes_max), (1000, 100_000));
+        assert_eq!(larger.larger(&configured).larger(&configured).larger(&configured).rows_max, 5000);
     }
 
     #[test]

@@ -8,6 +8,12 @@ use std::time::Duration;
 use weir_shared::config::Section;
 
 use super::SinkName;
+use super::batch::Batch;
+
+/// No batch is made smaller than this.
+const ROWS_LEAST: usize = 100;
+/// See [`ROWS_LEAST`].
+const BYTES_LEAST: usize = 16 << 10;
 
 /// All sinks.
 #[derive(Clone, Debug)]
@@ -29,6 +35,27 @@ pub(crate) struct Limits {
     pub(crate) bytes_max: usize,
     /// Longest wait after its first record.
     pub(crate) wait: Duration,
+}
+
+impl Limits {
+    /// Half of what a batch had that was too large.
+    pub(super) fn smaller(&self, batch: &Batch) -> Self {
+        let half = |had: usize, least: usize| (had / 2).max(least);
+        Self {
+            rows_max: half(batch.records().len(), ROWS_LEAST).min(self.rows_max),
+            bytes_max: half(batch.bytes(), BYTES_LEAST).min(self.bytes_max),
+            wait: self.wait,
+        }
+    }
+
+    /// Twice as much, up to what is configured.
+    pub(super) fn larger(&self, configured: &Self) -> Self {
+        Self {
+            rows_max: self.rows_max.saturating_mul(2).min(configured.rows_max),
+            bytes_max: self.bytes_max.saturating_mul(2).min(configured.bytes_max),
+            wait: self.wait,
+        }
+    }
 }
 
 /// `[sink.mysql]`

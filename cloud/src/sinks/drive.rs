@@ -5,7 +5,8 @@
 //! batch that fails is dropped whole and read again from the log; polling and writing never overlap.
 //! On failure: a store that is away is asked again with growing, jittered waits, for ever, while the consumer stays
 //! in its group and `/ready` says why; a lost place in the group means a new consumer. Fenced by another process with
-//! the same slot: it stays away for a minute.
+//! the same slot: it stays away for a minute. A batch that was not answered in time is halved, and grows again with each
+//! that is.
 
 use std::future::Future;
 use std::time::Duration;
@@ -82,6 +83,7 @@ pub(super) fn run(place: &Place<'_>, limits: Limits, mut store: impl Store) -> R
         let source = Source::open(place.kafka, place.which, place.slot)?;
         let mut member = Member {
             place,
+            configured: limits,
             limits,
             source,
             measures: &measures,
@@ -105,6 +107,8 @@ pub(super) fn run(place: &Place<'_>, limits: Limits, mut store: impl Store) -> R
 /// One membership in the group.
 struct Member<'a> {
     place: &'a Place<'a>,
+    configured: Limits,
+    /// Smaller while the store does not answer in time.
     limits: Limits,
     source: Source,
     measures: &'a Measures,
@@ -125,7 +129,10 @@ impl Member<'_> {
             match step {
                 Ok(()) => {}
                 Err(failure @ (Failure::Kafka(_) | Failure::Fenced)) => return Err(failure),
-                Err(failure @ Failure::Store(_)) => {
+                Err(failure @ (Failure::Store(_) | Failure::Late(_))) => {
+                    if matches!(failure, Failure::Late(_)) && !batch.is_empty() {
+                        self.limits = self.limits.smaller(&batch);
+                    }
                     batch.clear();
                     self.measures.retry();
                     self.place.complain(&failure);
@@ -175,6 +182,7 @@ impl Member<'_> {
             let seconds = begun.elapsed().as_secs_f64();
             self.measures.stored(batch, &stored, seconds, clock::wall_ms());
             batch.clear();
+            self.limits = self.limits.larger(&self.configured);
             self.backoff.reset();
         }
         if housekeeping.passed() {

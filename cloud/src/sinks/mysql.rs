@@ -92,7 +92,7 @@ async fn connect(options: &Opts) -> Result<Conn, Failure> {
 async fn answer<T>(work: impl Future<Output = Result<T, mysql_async::Error>>) -> Result<T, Failure> {
     match tokio::time::timeout(ANSWER, work).await {
         Ok(done) => done.map_err(|e| Failure::Store(e.to_string())),
-        Err(_) => Err(Failure::Store(format!("no answer within {ANSWER:?}"))),
+        Err(_) => Err(Failure::Late(format!("no answer within {ANSWER:?}"))),
     }
 }
 

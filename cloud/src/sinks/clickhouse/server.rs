@@ -232,5 +232,6 @@ pub(super) fn quoted(text: &str) -> String {
 }
 
 fn unreachable(error: &reqwest::Error) -> Failure {
-    Failure::Store(format!("insert not answered: {}", root_cause(error)))
+    let text = format!("insert not answered: {}", root_cause(error));
+    if error.is_timeout() { Failure::Late(text) } else { Failure::Store(text) }
 }

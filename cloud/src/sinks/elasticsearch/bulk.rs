@@ -173,7 +173,8 @@ pub(super) async fn send(client: &Client, body: &Body) -> Result<Answer, Failure
 
 /// No answer, or not all of it.
 pub(super) fn unreachable(error: &elasticsearch::Error) -> Failure {
-    Failure::Store(format!("no answer: {}", root_cause(error)))
+    let text = format!("no answer: {}", root_cause(error));
+    if error.is_timeout() { Failure::Late(text) } else { Failure::Store(text) }
 }
 
 #[cfg(test)]

@@ -209,7 +209,7 @@ async fn exec(
         Ok(Ok(())) => Ok(None),
         Ok(Err(mysql_async::Error::Server(error))) if is_about_rows(&error) => Ok(Some(error)),
         Ok(Err(error)) => Err(Failure::Store(error.to_string())),
-        Err(_) => Err(Failure::Store(format!("no answer to an INSERT within {ANSWER:?}"))),
+        Err(_) => Err(Failure::Late(format!("no answer to an INSERT within {ANSWER:?}"))),
     }
 }
 
