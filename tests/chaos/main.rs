@@ -12,6 +12,7 @@ mod report;
 mod rows;
 mod scene;
 mod sinks;
+mod suite;
 
 use std::process::ExitCode;
 

@@ -9,8 +9,9 @@ pub(crate) mod database;
 mod lab;
 mod rows;
 
-use crate::lab::{Wanted, line};
+use crate::lab::Wanted;
 use crate::report::Report;
+use crate::suite;
 use lab::Lab;
 
 /// Carries out these rows; all when there are none.
@@ -22,24 +23,6 @@ pub(crate) fn suite(
     sizes: Wanted,
     bad: Option<String>,
 ) -> anyhow::Result<(Vec<Report>, f64)> {
-    let rows = rows::chosen(names)?;
-    let mut lab = Lab::up(sizes, bad)?;
-    let mut reports = Vec::new();
-    for row in rows {
-        let begun = lab.seconds();
-        lab.tell(&format!("row {}: {}", row.name, row.about));
-        let mut report = Report::new(row.name);
-        if let Err(error) = (row.run)(&mut lab, &mut report) {
-            report.problem(format!("could not be carried out: {error:#}"));
-        }
-        report.seconds = lab.seconds() - begun;
-        line(&report.to_string());
-        // What a red row left behind would turn the next one red too.
-        if !report.is_right() || row.leaves_a_mess {
-            lab.anew()?;
-        }
-        reports.push(report);
-    }
-    lab.down()?;
-    Ok((reports, lab.seconds()))
+    let rows = suite::chosen(&rows::ROWS, names)?;
+    suite::carry_out(Lab::up(sizes, bad)?, &rows)
 }

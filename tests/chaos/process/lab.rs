@@ -4,7 +4,6 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -27,6 +26,7 @@ use weir_shared::clock::{self, Deadline};
 use super::database::{Columns, Database, rows};
 use crate::lab::{Wanted, line, tidy_up_on_signals};
 use crate::report::Report;
+use crate::suite::{self, Lab as _, NO_CANARY, beside};
 
 /// Readings a second.
 const RATE: u64 = 2000;
@@ -44,8 +44,6 @@ const DRAIN: Duration = Duration::from_secs(60);
 const CANARY: Duration = Duration::from_secs(90);
 const TOPICS_GONE: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(20);
-/// How an error begins that tells of a canary that never came.
-pub(super) const NO_CANARY: &str = "no canary came through";
 
 /// The servers, the fleet, the judge, and what is wanted.
 pub(super) struct Lab {
@@ -53,7 +51,7 @@ pub(super) struct Lab {
     pub(super) admin: Admin,
     pub(super) wanted: Wanted,
     /// The known-bad switch of this run.
-    pub(super) bad: Option<String>,
+    bad: Option<String>,
     pub(super) database: Database,
     pub(super) history: History,
     pub(super) judge: Judge,
@@ -85,14 +83,12 @@ impl Lab {
         let brokers: Vec<String> = (0..BROKERS).map(|n| format!("{HOST}:{}", ports.broker(n))).collect();
         let brokers = brokers.join(",");
         let database = Database::new(&stack.addresses().mysql_url)?;
-        let mut history = History::default();
-        database.fill(DEVICES, &mut history)?;
         let mut lab = Self {
             admin: Admin::new()?,
             wanted,
             bad,
             database,
-            history,
+            history: History::default(),
             judge: Judge::new(&brokers, "none"),
             fleet: None,
             proxy: None,
@@ -109,30 +105,6 @@ impl Lab {
         lab.binlog = lab.follows_the_binlog()?;
         lab.anew()?;
         Ok(lab)
-    }
-
-    pub(super) fn down(&mut self) -> anyhow::Result<()> {
-        self.fleet = None;
-        self.stack.down()
-    }
-
-    /// Makes all topics anew, with a group of its own and a fleet that begins.
-    pub(super) fn anew(&mut self) -> anyhow::Result<()> {
-        self.fleet = None;
-        self.generation += 1;
-        self.slots.clear();
-        let old = self.topics()?;
-        self.delete(&old)?;
-        self.init()?;
-        if self.rule_changes == 0 {
-            self.change_rules()?;
-        }
-        self.judge = Judge::new(&self.brokers, &self.group());
-        self.fleet = Some(Fleet::start(
-            &self.brokers,
-            Size { edges: EDGES, devices: DEVICES, rate: RATE, partitions: PARTITIONS },
-        )?);
-        Ok(())
     }
 
     /// Rewrites every row in one transaction.
@@ -174,16 +146,6 @@ impl Lab {
         self.fleet.as_ref().context("the fleet was stopped")
     }
 
-    /// Seconds since the suite began.
-    pub(super) fn seconds(&self) -> f64 {
-        self.started.elapsed().as_secs_f64()
-    }
-
-    /// A line of progress.
-    pub(super) fn tell(&self, words: &str) {
-        line(&format!("{:6.1} s  {words}", self.seconds()));
-    }
-
     fn group(&self) -> String {
         format!("chaos-{}", self.generation)
     }
@@ -215,14 +177,6 @@ impl Lab {
     pub(super) fn start(&mut self, slot: &str, failpoints: &str) -> anyhow::Result<Cloud> {
         let spec = self.spec(slot)?;
         self.start_as(&spec, failpoints)
-    }
-
-    /// The same, configured otherwise.
-    pub(super) fn start_as(&self, spec: &CloudSpec, failpoints: &str) -> anyhow::Result<Cloud> {
-        let bad = self.bad.as_ref().map(|bad| format!("{bad}=return"));
-        let points: Vec<&str> = [Some(failpoints), bad.as_deref()].into_iter().flatten().collect();
-        let points = points.into_iter().filter(|point| !point.is_empty()).collect::<Vec<_>>().join(";");
-        spec.start(&[("FAILPOINTS".to_owned(), points)])
     }
 
     /// The proxies before the brokers.
@@ -364,15 +318,43 @@ impl Lab {
     }
 }
 
+impl suite::Lab for Lab {
+    fn seconds(&self) -> f64 {
+        self.started.elapsed().as_secs_f64()
+    }
+
+    /// Makes topics and tables anew, with a group of its own and a fleet that begins.
+    fn anew(&mut self) -> anyhow::Result<()> {
+        self.fleet = None;
+        self.refill()?;
+        self.generation += 1;
+        self.slots.clear();
+        let old = self.topics()?;
+        self.delete(&old)?;
+        self.init()?;
+        if self.rule_changes == 0 {
+            self.change_rules()?;
+        }
+        self.judge = Judge::new(&self.brokers, &self.group());
+        self.fleet = Some(Fleet::start(
+            &self.brokers,
+            Size { edges: EDGES, devices: DEVICES, rate: RATE, partitions: PARTITIONS },
+        )?);
+        Ok(())
+    }
+
+    fn down(&mut self) -> anyhow::Result<()> {
+        self.fleet = None;
+        self.stack.down()
+    }
+
+    fn bad(&mut self) -> &mut Option<String> {
+        &mut self.bad
+    }
+}
+
 impl Drop for Lab {
     fn drop(&mut self) {
         let _down_already_or_told = self.down();
     }
-}
-
-/// A program beside this one.
-fn beside(name: &str) -> anyhow::Result<PathBuf> {
-    let found = std::env::current_exe()?.with_file_name(name);
-    ensure!(found.is_file(), "no {name} beside this program: `make chaos SUITE=process` makes it");
-    Ok(found)
 }

@@ -11,32 +11,11 @@ mod storm;
 mod tables;
 mod zombie;
 
-use anyhow::bail;
-
 use super::lab::Lab;
-use crate::report::Report;
-
-/// One row.
-pub(super) struct Row {
-    /// Its number in the fault matrix.
-    pub(super) name: &'static str,
-    /// What it does.
-    pub(super) about: &'static str,
-    pub(super) run: fn(&mut Lab, &mut Report) -> anyhow::Result<()>,
-    /// Whether topics must be made anew after it.
-    pub(super) leaves_a_mess: bool,
-}
-
-const fn row(
-    name: &'static str,
-    about: &'static str,
-    run: fn(&mut Lab, &mut Report) -> anyhow::Result<()>,
-) -> Row {
-    Row { name, about, run, leaves_a_mess: false }
-}
+use crate::suite::{Row, row};
 
 /// All of them, in the order in which they run.
-const ROWS: [Row; 15] = [
+pub(super) static ROWS: [Row<Lab>; 15] = [
     row("2", "kill -9 at every step", kills::steps),
     row("3", "kill -9 at random", kills::random),
     row("4", "kill -9 during recovery", kills::nested),
@@ -60,12 +39,3 @@ const ROWS: [Row; 15] = [
     Row { leaves_a_mess: true, ..row("16", "records deleted before they were processed", gone::row) },
     Row { leaves_a_mess: true, ..row("controls", "known-bad switches turn the rows red", controls::row) },
 ];
-
-/// The rows with these names; all when there is none.
-pub(super) fn chosen(names: &[String]) -> anyhow::Result<Vec<&'static Row>> {
-    if let Some(unknown) = names.iter().find(|name| !ROWS.iter().any(|row| row.name == **name)) {
-        let known: Vec<&str> = ROWS.iter().map(|row| row.name).collect();
-        bail!("there is no row {unknown}: there are {}", known.join(", "));
-    }
-    Ok(ROWS.iter().filter(|row| names.is_empty() || names.iter().any(|name| *name == row.name)).collect())
-}

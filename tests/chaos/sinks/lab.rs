@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -27,6 +26,7 @@ use weir_shared::wire;
 use crate::lab::{Wanted, line, tidy_up_on_signals};
 use crate::process::database::Database;
 use crate::report::Report;
+use crate::suite::{self, Lab as _, NO_CANARY, beside};
 
 /// Readings a second.
 const RATE: u64 = 1000;
@@ -41,8 +41,6 @@ const STORED: Duration = Duration::from_secs(90);
 const CANARY: Duration = Duration::from_secs(90);
 const LOOK: Duration = Duration::from_millis(50);
 const BETWEEN_TRIES: Duration = Duration::from_millis(500);
-/// How an error begins that tells of a canary that never came.
-pub(super) const NO_CANARY: &str = "no canary came through";
 /// All sinks in one process.
 pub(super) const ALL: &[&str] = &["sink", "mysql", "elasticsearch", "clickhouse"];
 /// The stores.
@@ -86,7 +84,7 @@ pub(super) struct Lab {
     pub(super) admin: Admin,
     pub(super) wanted: Wanted,
     /// The known-bad switch of this run.
-    pub(super) bad: Option<String>,
+    bad: Option<String>,
     pub(super) relays: Relays,
     pub(super) oracle: Oracle,
     pub(super) database: Database,
@@ -152,21 +150,6 @@ impl Lab {
         self.fleet.as_ref().context("the fleet was stopped")
     }
 
-    /// All servers and their data anew.
-    pub(super) fn anew(&mut self) -> anyhow::Result<()> {
-        (self.processor, self.fleet) = (None, None);
-        self.stack = Stack::up(CHAOS_SINKS, true, &mut |_words| {})?;
-        for store in STORES {
-            let relay = self.relays.to(store);
-            relay.slow(0);
-            relay.heal();
-        }
-        self.fail_over_to(self.stack.ports().mysql())?;
-        self.judge = Judge::new(&self.stack.addresses().kafka, "weir-process");
-        self.judged = None;
-        self.begin()
-    }
-
     /// From now on this is MySQL.
     pub(super) fn fail_over_to(&mut self, port: u16) -> anyhow::Result<()> {
         let addresses = Addresses { mysql_url: Ports::mysql_url(port), ..self.stack.addresses() };
@@ -174,21 +157,6 @@ impl Lab {
         self.oracle = Oracle::new(&addresses)?;
         self.relays.mysql.lead_to(port);
         Ok(())
-    }
-
-    pub(super) fn down(&mut self) -> anyhow::Result<()> {
-        (self.processor, self.fleet) = (None, None);
-        self.stack.down()
-    }
-
-    /// Seconds since the suite began.
-    pub(super) fn seconds(&self) -> f64 {
-        self.started.elapsed().as_secs_f64()
-    }
-
-    /// A line of progress.
-    pub(super) fn tell(&self, words: &str) {
-        line(&format!("{:6.1} s  {words}", self.seconds()));
     }
 
     /// How the process with this slot is called and configured.
@@ -224,14 +192,6 @@ impl Lab {
     pub(super) fn start(&mut self, slot: &str, failpoints: &str) -> anyhow::Result<Cloud> {
         let spec = self.spec(slot, ALL)?;
         self.start_as(&spec, failpoints)
-    }
-
-    /// The same, configured otherwise.
-    pub(super) fn start_as(&self, spec: &CloudSpec, failpoints: &str) -> anyhow::Result<Cloud> {
-        let bad = self.bad.as_ref().map(|bad| format!("{bad}=return"));
-        let points: Vec<&str> = [Some(failpoints), bad.as_deref()].into_iter().flatten().collect();
-        let points = points.into_iter().filter(|point| !point.is_empty()).collect::<Vec<_>>().join(";");
-        spec.start(&[("FAILPOINTS".to_owned(), points)])
     }
 
     /// A command of `weir-cloud`: what it says.
@@ -384,6 +344,36 @@ impl Lab {
     }
 }
 
+impl suite::Lab for Lab {
+    fn seconds(&self) -> f64 {
+        self.started.elapsed().as_secs_f64()
+    }
+
+    /// All servers and their data anew.
+    fn anew(&mut self) -> anyhow::Result<()> {
+        (self.processor, self.fleet) = (None, None);
+        self.stack = Stack::up(CHAOS_SINKS, true, &mut |_words| {})?;
+        for store in STORES {
+            let relay = self.relays.to(store);
+            relay.slow(0);
+            relay.heal();
+        }
+        self.fail_over_to(self.stack.ports().mysql())?;
+        self.judge = Judge::new(&self.stack.addresses().kafka, "weir-process");
+        self.judged = None;
+        self.begin()
+    }
+
+    fn down(&mut self) -> anyhow::Result<()> {
+        (self.processor, self.fleet) = (None, None);
+        self.stack.down()
+    }
+
+    fn bad(&mut self) -> &mut Option<String> {
+        &mut self.bad
+    }
+}
+
 impl Drop for Lab {
     fn drop(&mut self) {
         let _down_already_or_told = self.down();
@@ -421,11 +411,4 @@ fn verdict(found: &Value) -> Verdict {
         problems: wrong.iter().map(told).collect(),
         ..Verdict::default()
     }
-}
-
-/// A program beside this one.
-fn beside(name: &str) -> anyhow::Result<PathBuf> {
-    let found = std::env::current_exe()?.with_file_name(name);
-    ensure!(found.is_file(), "no {name} beside this program: `make chaos SUITE=sinks` makes it");
-    Ok(found)
 }

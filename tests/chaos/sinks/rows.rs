@@ -9,32 +9,11 @@ mod limits;
 mod mysql;
 mod zombie;
 
-use anyhow::bail;
-
 use super::lab::Lab;
-use crate::report::Report;
-
-/// One row.
-pub(super) struct Row {
-    /// Its number in the fault matrix.
-    pub(super) name: &'static str,
-    /// What it does.
-    pub(super) about: &'static str,
-    pub(super) run: fn(&mut Lab, &mut Report) -> anyhow::Result<()>,
-    /// Whether everything must be made anew after it.
-    pub(super) leaves_a_mess: bool,
-}
-
-const fn row(
-    name: &'static str,
-    about: &'static str,
-    run: fn(&mut Lab, &mut Report) -> anyhow::Result<()>,
-) -> Row {
-    Row { name, about, run, leaves_a_mess: false }
-}
+use crate::suite::{Row, row};
 
 /// All of them, in the order in which they run.
-const ROWS: [Row; 16] = [
+pub(super) static ROWS: [Row<Lab>; 16] = [
     row("2", "kill -9 at every step", kills::steps),
     row("3", "kill -9 at random", kills::random),
     row("14", "zombies", zombie::row),
@@ -56,12 +35,3 @@ const ROWS: [Row; 16] = [
     }),
     Row { leaves_a_mess: true, ..row("controls", "known-bad switches turn the rows red", controls::row) },
 ];
-
-/// The rows with these names; all when there is none.
-pub(super) fn chosen(names: &[String]) -> anyhow::Result<Vec<&'static Row>> {
-    if let Some(unknown) = names.iter().find(|name| !ROWS.iter().any(|row| row.name == **name)) {
-        let known: Vec<&str> = ROWS.iter().map(|row| row.name).collect();
-        bail!("there is no row {unknown}: there are {}", known.join(", "));
-    }
-    Ok(ROWS.iter().filter(|row| names.is_empty() || names.iter().any(|name| *name == row.name)).collect())
-}

@@ -12,6 +12,7 @@ use weir_shared::wire;
 use super::super::lab::Lab;
 use crate::lab::pass;
 use crate::report::Report;
+use crate::suite::Lab as _;
 
 const AWAY: Duration = Duration::from_secs(3);
 const SAYS: Duration = Duration::from_secs(40);

@@ -11,6 +11,7 @@ use weir_shared::clock::Deadline;
 use super::super::lab::Lab;
 use crate::lab::pass;
 use crate::report::Report;
+use crate::suite::Lab as _;
 
 const LOST_EACH: u64 = 5;
 /// A reply comes within this time.

@@ -12,6 +12,7 @@ use weir_shared::clock::{self, Deadline};
 use super::super::lab::Lab;
 use crate::lab::{Dice, pass};
 use crate::report::Report;
+use crate::suite::Lab as _;
 
 const CHANGES: u64 = 40;
 /// A processor is killed after so many.

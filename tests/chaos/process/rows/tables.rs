@@ -14,6 +14,7 @@ use super::super::database::Columns;
 use super::super::lab::Lab;
 use crate::lab::pass;
 use crate::report::Report;
+use crate::suite::Lab as _;
 
 const REWRITES: u64 = 20;
 const AWAY: Duration = Duration::from_secs(60);

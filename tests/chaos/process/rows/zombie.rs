@@ -11,6 +11,7 @@ use weir_shared::clock::Deadline;
 use super::super::lab::Lab;
 use crate::lab::pass;
 use crate::report::Report;
+use crate::suite::Lab as _;
 
 /// Session and transaction end after 6 s; 60 s would show no more.
 const FROZEN: Duration = Duration::from_secs(15);

@@ -9,6 +9,7 @@ use weir_harness::control::Exit;
 use super::super::lab::Lab;
 use crate::lab::{Dice, pass};
 use crate::report::Report;
+use crate::suite::Lab as _;
 
 const SIGKILL: Exit = Exit { code: None, signal: Some(9) };
 /// Sinks that are to die at a step do so within this time.

@@ -11,6 +11,7 @@ use weir_shared::clock::Deadline;
 use super::super::lab::{ALL, Lab};
 use crate::lab::pass;
 use crate::report::Report;
+use crate::suite::Lab as _;
 
 /// The session in the group ends after 6 s.
 const FROZEN: Duration = Duration::from_secs(15);
