@@ -14,7 +14,7 @@ BIN := target/release
 CARGO := cargo --locked
 
 .PHONY: build check test demo fuzz down packages components \
-	chaos bench-first-light bench-edge bench-cloud bench-process bench-restore bench-latency
+	chaos bench-first-light bench-edge bench-cloud bench-process bench-restore bench-sinks bench-latency
 
 build: packages
 	@$(CARGO) build --release --workspace
@@ -49,8 +49,9 @@ bench-edge: BENCH = edge
 bench-cloud: BENCH = cloud
 bench-process: BENCH = process $(if $(filter 1,$(PROFILE)),--profile)
 bench-restore: BENCH = restore
+bench-sinks: BENCH = sinks
 bench-latency: BENCH = latency
-bench-first-light bench-edge bench-cloud bench-process bench-restore bench-latency: build
+bench-first-light bench-edge bench-cloud bench-process bench-restore bench-sinks bench-latency: build
 	@trap '$(BIN)/weir-stack down --name test >&2' EXIT
 	$(BIN)/weir-stack up --name test --fresh >&2
 	$(BIN)/weir-bench --name test $(BENCH)

@@ -1,7 +1,7 @@
 //! What the suites of `weir-cloud` share: carrying out rows in a lab, and the controls.
 //!
 //! Guarantees: a row that cannot be carried out is red; after a red one, or one that leaves a mess, the lab is made anew; a
-//! control counts as red only when its row found a problem, or a reading never came.
+//! control counts as red only when its row found a problem that is about more than time, or a reading never came.
 
 use std::path::PathBuf;
 
@@ -111,7 +111,7 @@ pub(crate) fn control<L: Lab>(
         *lab.bad() = Some((*bad).to_owned());
         let done = part(lab, &mut found);
         lab.bad().clone_from(&of_this_run);
-        match (done, found.problems().first()) {
+        match (done, found.proof()) {
             (_, Some(problem)) => {
                 red += 1;
                 lab.tell(&format!("control {bad}: row {row} turns red: {problem}"));

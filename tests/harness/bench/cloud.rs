@@ -24,7 +24,7 @@ const WITHIN: Duration = Duration::from_secs(300);
 /// requirements.md, E.
 const WANTED_PER_SECOND: u64 = 100_000;
 const WANTED_MB: u64 = 512;
-const SINKS: [Store; 3] = [Store::Mysql, Store::Elasticsearch, Store::Clickhouse];
+pub(super) const SINKS: [Store; 3] = [Store::Mysql, Store::Elasticsearch, Store::Clickhouse];
 
 /// Measures; the cloud is stopped before and after, and the edge must not run.
 ///
@@ -41,7 +41,7 @@ pub fn measure(
     let mut figures = serde_json::Map::new();
 
     let before = oracle.rows()?;
-    backlog::put(&brokers, &BACKLOG)?;
+    backlog::put(&brokers, &backlog_of(READINGS))?;
     programs.start_role(&["process"])?;
     let drained = || Ok(Some(READINGS - lag.records()?.min(READINGS)));
     let process = watch(READINGS, WITHIN, LOOK_EVERY, drained)?;
@@ -56,15 +56,15 @@ pub fn measure(
         tell(&format!("{} alone: {} rows/s", sink.name(), drained.per_second()));
         figures.insert(format!("{}_alone_per_second", sink.name()), drained.per_second().into());
     }
-    exactly(oracle, &before)?;
+    exactly(oracle, &before, READINGS)?;
 
     let before = oracle.rows()?;
-    backlog::put(&brokers, &BACKLOG)?;
+    backlog::put(&brokers, &backlog_of(READINGS))?;
     programs.start(Program::Cloud)?;
     let together = all_at_once(&lag, oracle, &before)?;
     let usage = usage::of(programs.pid(Program::Cloud)?.context("weir-cloud ended")?)?;
     programs.stop_one(Program::Cloud)?;
-    exactly(oracle, &before)?;
+    exactly(oracle, &before, READINGS)?;
     tell(&format!("all in one process: {together:?}, {} MB", usage.resident_mb_max));
     figures.insert("together_seconds".to_owned(), json!(together));
     figures.insert("together_cpu_seconds".to_owned(), json!((usage.cpu_seconds * 10.0).round() / 10.0));
@@ -108,19 +108,21 @@ fn all_at_once(lag: &Lag, oracle: &Oracle, before: &Rows) -> anyhow::Result<BTre
     Ok(done)
 }
 
-fn rows_of(sink: Store, oracle: &Oracle, before: &Rows) -> anyhow::Result<u64> {
+pub(super) fn rows_of(sink: Store, oracle: &Oracle, before: &Rows) -> anyhow::Result<u64> {
     Ok(oracle.rows_of(sink)? - before.of(sink))
 }
 
-fn exactly(oracle: &Oracle, before: &Rows) -> anyhow::Result<()> {
+pub(super) fn exactly(oracle: &Oracle, before: &Rows, wanted: u64) -> anyhow::Result<()> {
     for sink in SINKS {
         let rows = rows_of(sink, oracle, before)?;
-        ensure!(rows == READINGS, "{} has {rows} rows of {READINGS}", sink.name());
+        ensure!(rows == wanted, "{} has {rows} rows of {wanted}", sink.name());
     }
     Ok(())
 }
 
-const BACKLOG: Backlog = Backlog { readings: READINGS, devices: DEVICES, per_second: 0, value: reading };
+pub(super) fn backlog_of(readings: u64) -> Backlog {
+    Backlog { readings, devices: DEVICES, per_second: 0, value: reading }
+}
 
 fn reading(value: &mut String, device: &str, n: u64, now: i64) {
     let values =

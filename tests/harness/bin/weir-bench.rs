@@ -48,6 +48,8 @@ enum What {
     ProcessAlone,
     /// How soon the processor has a million keys again, and ten.
     Restore,
+    /// Rows per second into each store alone, and into all three.
+    Sinks,
     /// From publishing to each store, at 5,000 readings/s.
     Latency,
 }
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
         What::Cloud => "bench-cloud",
         What::Process | What::ProcessAlone => "bench-process",
         What::Restore => "bench-restore",
+        What::Sinks => "bench-sinks",
         What::Latency => "bench-latency",
     };
     let (ok, figures) = match measure(&command_line) {
@@ -105,6 +108,9 @@ fn measure(wanted: &CommandLine) -> anyhow::Result<Map<String, Value>> {
     if wanted.what == What::Restore {
         let measured = bench::process::restore(&stack, &programs, &oracle, &mut tell)?;
         figures.insert("restore".to_owned(), measured);
+    }
+    if wanted.what == What::Sinks {
+        figures.insert("sinks".to_owned(), bench::sinks::measure(&stack, &programs, &oracle, &mut tell)?);
     }
     if matches!(wanted.what, What::All | What::Latency) {
         figures.insert("latency".to_owned(), bench::latency::measure(&stack, &programs, &oracle, &mut tell)?);
