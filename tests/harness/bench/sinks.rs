@@ -46,7 +46,7 @@ pub fn measure(
         figures.insert(format!("{}_alone", sink.name()), measured);
     }
     exactly(oracle, &before, READINGS)?;
-    let from_file = bench.from_a_file()?;
+    let from_file = bench.read_a_file()?;
     tell(&format!("ClickHouse from a file: {from_file} rows/s"));
     figures.insert("clickhouse_from_a_file_per_second".to_owned(), from_file.into());
 
@@ -137,7 +137,7 @@ impl Bench<'_> {
     }
 
     /// Rows a second that the engine itself takes from a file.
-    fn from_a_file(&self) -> anyhow::Result<u64> {
+    fn read_a_file(&self) -> anyhow::Result<u64> {
         let file = self.stack.data_dir().join("bench-rows.bin").display().to_string();
         let run = |statement: &str| self.oracle.in_clickhouse(statement);
         run(&format!("SELECT * FROM weir_readings INTO OUTFILE '{file}' TRUNCATE FORMAT RowBinary"))?;

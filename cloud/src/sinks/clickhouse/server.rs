@@ -125,7 +125,12 @@ impl Server {
         parameters.extend(settings.filter(|(name, _)| !(newer && *name == "insert_deduplicate")));
         if is_broken("bad.ch_no_token") {
             parameters.retain(|(name, _)| !name.contains("dedup"));
-            parameters.extend([("insert_deduplicate", "0")]);
+            // Without a token the server still knows a block by its content.
+            parameters.push(if newer {
+                ("deduplicate_insert", "disable")
+            } else {
+                ("insert_deduplicate", "0")
+            });
         } else if knows(TOKEN) {
             parameters.push((TOKEN, token));
         }

@@ -25,13 +25,6 @@ const AWAY: Duration = Duration::from_secs(60);
 /// Row 20.
 pub(super) fn refusals(lab: &mut Lab, report: &mut Report) -> anyhow::Result<()> {
     lab.stack.restart_elasticsearch(&NO_QUEUE)?;
-    let done = refused(lab, report);
-    lab.stack.restart_elasticsearch(&[])?;
-    report.did("a queue of one, and readings that cannot be mapped");
-    done
-}
-
-fn refused(lab: &mut Lab, report: &mut Report) -> anyhow::Result<()> {
     let sinks = lab.start("a", "")?;
     lab.canary()?;
     for _ in 0..3 {
@@ -40,9 +33,6 @@ fn refused(lab: &mut Lab, report: &mut Report) -> anyhow::Result<()> {
         lab.fleet()?.shape(Shape::Plain);
         pass(REFUSING / 3);
     }
-    report.heal("after the refusals", lab.canary()?);
-    lab.judge(report, "refusals")?;
-    lab.books(report, &sinks);
     let page = sinks.metrics(&lab.admin);
     let count = |name: &str| {
         let name = format!("weir_cloud_sink_{name}_total");
@@ -54,6 +44,11 @@ fn refused(lab: &mut Lab, report: &mut Report) -> anyhow::Result<()> {
     report.check(count("retries") < 1.0, || "whole batches were given up".to_owned());
     report.figure("dead_letters", letters);
     report.figure("sent_again", again);
+    lab.stack.restart_elasticsearch(&[])?;
+    report.heal("with room again", lab.canary()?);
+    lab.judge(report, "refusals")?;
+    lab.books(report, &sinks);
+    report.did("a queue of one, and readings that cannot be mapped");
     Ok(())
 }
 

@@ -15,8 +15,6 @@ use crate::suite::Lab as _;
 
 /// The session in the group ends after 6 s.
 const FROZEN: Duration = Duration::from_secs(15);
-/// What is written goes on within a session of MySQL (5 s), so that only the guards hold it back.
-const HELD_MS: u64 = 4_500;
 const AFTER: Duration = Duration::from_secs(3);
 /// The twin is fenced off for a minute when the held one joins again.
 const WORKS_AGAIN: Duration = Duration::from_secs(8);
@@ -26,6 +24,12 @@ const COMES: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(20);
 /// Where a sink is held: before it writes rows of MySQL, and between plan and insert of ClickHouse.
 const POINTS: [&str; 2] = ["sink.m0", "sink.c1"];
+
+/// For so long a sink is held: in MySQL shorter than its session (5 s), so that only the guards hold it back; in ClickHouse
+/// long enough for the twin to have asked and sent.
+fn held_ms(point: &str) -> u64 {
+    if point == "sink.m0" { 4_500 } else { 12_000 }
+}
 
 /// Row 14.
 pub(super) fn row(lab: &mut Lab, report: &mut Report) -> anyhow::Result<()> {
@@ -38,7 +42,8 @@ pub(super) fn row(lab: &mut Lab, report: &mut Report) -> anyhow::Result<()> {
 
 /// Held before it writes; a twin with the same slot takes over meanwhile and writes the same.
 pub(super) fn held(lab: &mut Lab, report: &mut Report, point: &str) -> anyhow::Result<()> {
-    let old = lab.start("a", &format!("{point}={BATCHES}*off->1*sleep({HELD_MS})->off"))?;
+    let held = held_ms(point);
+    let old = lab.start("a", &format!("{point}={BATCHES}*off->1*sleep({held})->off"))?;
     let sink = if point == "sink.m0" { "sink=\"mysql\"" } else { "sink=\"clickhouse\"" };
     let deadline = Deadline::after(COMES);
     let written =
@@ -51,7 +56,7 @@ pub(super) fn held(lab: &mut Lab, report: &mut Report, point: &str) -> anyhow::R
     let twin = lab.spec("a-twin", ALL)?;
     (spec.folder, spec.admin_port) = (twin.folder, twin.admin_port);
     let new = lab.start_as(&spec, "")?;
-    pass(Duration::from_millis(HELD_MS) + WORKS_AGAIN);
+    pass(Duration::from_millis(held) + WORKS_AGAIN);
     // One of two twins is too many, whichever works: end both, and see what they did.
     drop((old, new));
     let _sinks = lab.start("a", "")?;
