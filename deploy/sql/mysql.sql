@@ -134,7 +134,7 @@ CREATE TABLE IF NOT EXISTS weir_alerts (
 ) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4;
 
 -- How far the sink is, per Kafka partition: changed in the same transaction as the rows, and only by the connection
--- that holds the claim (owner_epoch). topic_id stays empty until the client library can ask for it.
+-- that holds the claim (owner_epoch). topic_id: a topic that was deleted and made again has another, and is refused.
 CREATE TABLE IF NOT EXISTS weir_progress (
   sink VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
   topic VARCHAR(249) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,

@@ -3,7 +3,7 @@
 //! All tests share one stack (`test`: its own ports and folder) and one run of the simulated devices, with a kill -9
 //! of each program in mid-stream; the first test that needs the run makes it. What they read afterwards does not
 //! change any more, except in [`damage`], which waits for the others: they only look at what the run left behind.
-//! [`outputs`] and [`dlq`] start the programs again, one after the other, with records of their own, of no run.
+//! [`outputs`], [`dlq`] and [`mysql`] start the programs again, one after the other, with records of their own, of no run.
 //! A server or program that is missing fails the tests; nothing is skipped, nothing is tried again.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,6 +12,7 @@ mod books;
 mod damage;
 mod dlq;
 mod first_light;
+mod mysql;
 mod outputs;
 mod rules;
 

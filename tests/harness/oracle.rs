@@ -22,7 +22,7 @@ use mysql_async::prelude::Queryable;
 use tokio::runtime::Runtime;
 use weir_shared::clock::Deadline;
 
-use crate::addresses::Addresses;
+use crate::addresses::{Addresses, MYSQL_ADMIN, MYSQL_USER};
 use crate::simulator::broken;
 use crate::simulator::ledger::{Issued, Offsets};
 
@@ -187,6 +187,20 @@ impl Oracle {
         })
     }
 
+    /// The same without a refresh of Elasticsearch, which costs it as much as some thousand documents: how many it has
+    /// indexed since it started, those that were sent again included.
+    ///
+    /// # Errors
+    /// When the store does not answer, or is Kafka.
+    pub fn written(&self, store: Store) -> anyhow::Result<u64> {
+        if store == Store::Elasticsearch {
+            return self
+                .runtime
+                .block_on(elasticsearch::indexed(&self.http, &self.addresses.elasticsearch_url));
+        }
+        self.rows_of(store)
+    }
+
     /// Rows of the run in the three stores, in the order of [`Store::ALL`].
     ///
     /// # Errors
@@ -273,6 +287,19 @@ impl Oracle {
             let mut connection = self.mysql.get_conn().await.context("MySQL")?;
             connection.query_drop(statement).await.with_context(|| statement.to_owned())?;
             Ok(connection.affected_rows())
+        })
+    }
+
+    /// The same, by a user who may do anything.
+    ///
+    /// # Errors
+    /// The server's.
+    pub fn as_admin_in_mysql(&self, statement: &str) -> anyhow::Result<()> {
+        let url = self.addresses.mysql_url.replace(&format!("//{MYSQL_USER}:"), &format!("//{MYSQL_ADMIN}:"));
+        self.runtime.block_on(async {
+            let mut connection = mysql_async::Conn::from_url(url).await.context("MySQL")?;
+            connection.query_drop(statement).await.with_context(|| statement.to_owned())?;
+            Ok(connection.disconnect().await?)
         })
     }
 

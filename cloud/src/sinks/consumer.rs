@@ -23,7 +23,7 @@ use weir_shared::supervise::Stop;
 use super::batch::{Batch, Part, Topic};
 use super::config::Limits;
 use super::{Failure, SinkName};
-use crate::kafka::{ASK, KafkaConfig, native};
+use crate::kafka::{ASK, KafkaConfig, native, topic_ids};
 
 /// How long an idle sink sleeps in one poll: bounds how late it hears the wish to stop.
 pub(super) const IDLE_POLL: Duration = Duration::from_millis(100);
@@ -299,6 +299,17 @@ impl Source {
             committed.push(Committed { part, offset, metadata: element.metadata().to_owned() });
         }
         Ok(committed)
+    }
+
+    /// Kafka's ids of the topics of these partitions; empty from brokers that know none.
+    pub(super) fn topic_ids(&self, parts: &[Part]) -> Result<Vec<(Topic, String)>, Failure> {
+        let mut topics: Vec<Topic> = parts.iter().map(|part| part.topic).collect();
+        topics.sort_unstable();
+        topics.dedup();
+        let names: Vec<&str> = topics.iter().map(|topic| topic.name()).collect();
+        let ids = topic_ids::ask(&self.consumer, &names, ASK);
+        let ids = ids.map_err(|e| Failure::Kafka(format!("asking for the ids of the topics: {e}")))?;
+        Ok(topics.into_iter().zip(ids).collect())
     }
 
     /// Commits and waits for the broker's answer. The broker refuses it when another member owns the partitions now.

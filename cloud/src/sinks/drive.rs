@@ -180,6 +180,12 @@ impl Member<'_> {
                 self.source.set_stored(range.part, range.end);
             }
             let seconds = begun.elapsed().as_secs_f64();
+            tracing::debug!(
+                sink = self.place.which.name(),
+                records = batch.records().len(),
+                seconds,
+                "stored"
+            );
             self.measures.stored(batch, &stored, seconds, clock::wall_ms());
             batch.clear();
             self.limits = self.limits.larger(&self.configured);

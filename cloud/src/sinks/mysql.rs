@@ -10,6 +10,7 @@
 
 mod claim;
 mod insert;
+mod load;
 pub(super) mod tables;
 pub(super) mod witness;
 
@@ -56,6 +57,8 @@ struct Session {
     /// Epoch under which each partition is held.
     epochs: Vec<(Part, i64)>,
     used: std::time::Instant,
+    /// Whether the server takes LOCAL data, as far as known.
+    loads: bool,
 }
 
 impl Mysql {
@@ -129,7 +132,7 @@ impl Store for Mysql {
             answer(session.connection.query_drop("COMMIT")).await?;
             answer(session.connection.query_drop("START TRANSACTION")).await?;
         }
-        let inserted = insert::insert(&mut session.connection, batch).await?;
+        let inserted = insert::insert(&mut session.connection, batch, &mut session.loads).await?;
         kill_at("sink.m1");
         if !inserted.letters.is_empty() {
             self.dead_letters.send(batch, &inserted.letters, &[], source)?;
@@ -165,7 +168,7 @@ impl Session {
     async fn open(options: &Opts) -> Result<Self, Failure> {
         let mut connection = connect(options).await?;
         tables::check(&mut connection).await?;
-        Ok(Self { connection, epochs: Vec::new(), used: clock::instant() })
+        Ok(Self { connection, epochs: Vec::new(), used: clock::instant(), loads: true })
     }
 
     /// Moves one partition's progress; the transaction must not commit unless this changed exactly one row.

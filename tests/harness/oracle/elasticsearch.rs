@@ -59,6 +59,15 @@ pub(super) async fn total(http: &Client, url: &str) -> anyhow::Result<u64> {
     count_by(http, url, READINGS, &json!({"match_all": {}})).await
 }
 
+/// How many readings were indexed since the server started.
+pub(super) async fn indexed(http: &Client, url: &str) -> anyhow::Result<u64> {
+    let answer =
+        http.get(format!("{url}/{READINGS}/_stats/indexing")).send().await.context("Elasticsearch")?;
+    let answer: Value = answer.json().await.context("Elasticsearch, _stats")?;
+    // No index, no number.
+    Ok(answer["_all"]["primaries"]["indexing"]["index_total"].as_u64().unwrap_or(0))
+}
+
 /// Counts every document of the run.
 pub(super) async fn read(
     http: &Client,

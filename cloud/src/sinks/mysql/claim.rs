@@ -4,7 +4,8 @@
 //! the offset to read from.
 //! Guarantees: when this returns, no earlier connection can commit anything for these partitions: it was killed, its
 //! transaction is over (its row lock was waited for), and its epoch no longer fits. Nothing is refused: the group
-//! decides who owns a partition, the epoch only keeps the previous owner out.
+//! decides who owns a partition, the epoch only keeps the previous owner out. But a topic of another id than the progress
+//! was made for is refused: its offsets mean other records.
 //! On failure: nothing is claimed; the caller tries again on a new connection.
 
 use mysql_async::prelude::Queryable;
@@ -16,11 +17,12 @@ use super::super::{Failure, SinkName};
 use super::answer;
 use crate::faults::is_broken;
 
-const READ: &str = "SELECT topic, `partition`, next_offset, owner_epoch, connection_id FROM weir_progress \
+const READ: &str = "SELECT topic_id, next_offset, owner_epoch, connection_id FROM weir_progress \
     WHERE sink = ? AND topic = ? AND `partition` = ?";
 const ADD: &str = "INSERT INTO weir_progress \
-    (sink, topic, `partition`, next_offset, owner_epoch, connection_id) VALUES (?, ?, ?, ?, ?, CONNECTION_ID())";
-const TAKE: &str = "UPDATE weir_progress SET owner_epoch = ?, connection_id = CONNECTION_ID() \
+    (sink, topic, `partition`, topic_id, next_offset, owner_epoch, connection_id) \
+    VALUES (?, ?, ?, ?, ?, ?, CONNECTION_ID())";
+const TAKE: &str = "UPDATE weir_progress SET topic_id = ?, owner_epoch = ?, connection_id = CONNECTION_ID() \
     WHERE sink = ? AND topic = ? AND `partition` = ?";
 /// Ids start anew when the server does, so only a session of the same user on the same database is ended.
 const ALIVE: &str = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID = ? AND ID <> CONNECTION_ID() \
@@ -35,8 +37,10 @@ pub(super) struct Claim {
 }
 
 /// A row of `weir_progress`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Progress {
+    /// Empty where it was never known.
+    topic_id: String,
     next_offset: i64,
     owner_epoch: i64,
     connection_id: u64,
@@ -51,10 +55,15 @@ enum Decision {
     Take(Claim),
     /// Nobody says where to begin.
     NoStart,
+    /// The topic was made anew.
+    OtherTopic,
 }
 
-fn decide(part: Part, progress: Option<Progress>, committed: Option<i64>) -> Decision {
+/// `topic_id`: what the topic has now; empty where the brokers know none.
+fn decide(part: Part, progress: Option<Progress>, committed: Option<i64>, topic_id: &str) -> Decision {
+    let other = |p: &Progress| ![p.topic_id.as_str(), topic_id].contains(&"") && p.topic_id != topic_id;
     match (progress, committed) {
+        (Some(p), _) if other(&p) => Decision::OtherTopic,
         (Some(p), _) => Decision::Take(Claim { part, epoch: p.owner_epoch + 1, next_offset: p.next_offset }),
         (None, Some(next_offset)) => Decision::Add(Claim { part, epoch: 1, next_offset }),
         (None, None) => Decision::NoStart,
@@ -81,34 +90,47 @@ pub(super) async fn claim(
         end_session(connection, id).await?;
     }
     let committed = if unknown.is_empty() { Vec::new() } else { source.committed(&unknown)? };
+    let ids = source.topic_ids(parts)?;
     answer(connection.query_drop("START TRANSACTION")).await?;
     let mut claims = Vec::with_capacity(parts.len());
     for &part in parts {
-        claims.push(claim_one(connection, part, &committed).await?);
+        let id = ids.iter().find(|(topic, _)| *topic == part.topic).map_or("", |(_, id)| id);
+        claims.push(claim_one(connection, part, &committed, id).await?);
     }
     answer(connection.query_drop("COMMIT")).await?;
     Ok(claims)
 }
 
-async fn claim_one(connection: &mut Conn, part: Part, committed: &[Committed]) -> Result<Claim, Failure> {
+async fn claim_one(
+    connection: &mut Conn,
+    part: Part,
+    committed: &[Committed],
+    topic_id: &str,
+) -> Result<Claim, Failure> {
     let (sink, topic) = (SinkName::Mysql.group(), part.topic.name());
     // Waits for the lock of a transaction that is just ending.
     let progress = read(connection, part, " FOR UPDATE").await?;
     let start = committed.iter().find(|c| c.part == part).and_then(|c| c.offset);
-    match decide(part, progress, start) {
+    match decide(part, progress, start, topic_id) {
         Decision::Add(claim) => {
-            let params = Params::from((sink, topic, part.partition, claim.next_offset, claim.epoch));
+            let params =
+                Params::from((sink, topic, part.partition, topic_id, claim.next_offset, claim.epoch));
             answer(connection.exec_drop(ADD, params)).await?;
             Ok(claim)
         }
         Decision::Take(claim) => {
-            let params = Params::from((claim.epoch, sink, topic, part.partition));
+            let params = Params::from((topic_id, claim.epoch, sink, topic, part.partition));
             answer(connection.exec_drop(TAKE, params)).await?;
             Ok(claim)
         }
         Decision::NoStart => {
             Err(Failure::Store(format!("{part}: no offset to begin at: run `weir-cloud init`")))
         }
+        Decision::OtherTopic => Err(Failure::Store(format!(
+            "{topic} was deleted and made again: its offsets are not those that weir_progress counts. To store the new \
+             one from its beginning: DELETE FROM weir_progress WHERE sink = '{sink}' AND topic = '{topic}', then \
+             `weir-cloud init`"
+        ))),
     }
 }
 
@@ -116,9 +138,9 @@ async fn read(connection: &mut Conn, part: Part, lock: &str) -> Result<Option<Pr
     let params = Params::from((SinkName::Mysql.group(), part.topic.name(), part.partition));
     let row: Option<Row> = answer(connection.exec_first(format!("{READ}{lock}"), params)).await?;
     Ok(row.map(|row| {
-        let (_, _, next_offset, owner_epoch, connection_id) =
-            mysql_async::from_row::<(String, i32, i64, i64, u64)>(row);
-        Progress { next_offset, owner_epoch, connection_id }
+        let (topic_id, next_offset, owner_epoch, connection_id) =
+            mysql_async::from_row::<(String, i64, i64, u64)>(row);
+        Progress { topic_id, next_offset, owner_epoch, connection_id }
     }))
 }
 
@@ -142,14 +164,25 @@ mod tests {
 
     const PART: Part = Part { topic: Topic::Enriched, partition: 3 };
 
+    fn progress(topic_id: &str) -> Option<Progress> {
+        Some(Progress { topic_id: topic_id.to_owned(), next_offset: 40, owner_epoch: 7, connection_id: 1 })
+    }
+
     #[test]
     fn the_database_decides_where_to_begin_and_kafka_only_the_first_time() {
-        let progress = Progress { next_offset: 40, owner_epoch: 7, connection_id: 1 };
         let take = Decision::Take(Claim { part: PART, epoch: 8, next_offset: 40 });
-        assert_eq!(decide(PART, Some(progress), Some(90)), take);
-        assert_eq!(decide(PART, Some(progress), None), take);
+        assert_eq!(decide(PART, progress("a"), Some(90), "a"), take);
+        assert_eq!(decide(PART, progress("a"), None, "a"), take);
         let add = Decision::Add(Claim { part: PART, epoch: 1, next_offset: 12 });
-        assert_eq!(decide(PART, None, Some(12)), add);
-        assert_eq!(decide(PART, None, None), Decision::NoStart);
+        assert_eq!(decide(PART, None, Some(12), "a"), add);
+        assert_eq!(decide(PART, None, None, "a"), Decision::NoStart);
+    }
+
+    #[test]
+    fn a_topic_that_was_made_anew_is_refused_where_ids_are_known() {
+        let take = Decision::Take(Claim { part: PART, epoch: 8, next_offset: 40 });
+        assert_eq!(decide(PART, progress("a"), Some(0), "b"), Decision::OtherTopic);
+        assert_eq!(decide(PART, progress(""), None, "b"), take);
+        assert_eq!(decide(PART, progress("a"), None, ""), take);
     }
 }

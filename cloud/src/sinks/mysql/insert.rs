@@ -1,7 +1,7 @@
 //! Rows into the open transaction, in few round trips.
 //!
-//! Comes in: a batch. Goes out: multi-row prepared INSERTs of a few fixed sizes (each prepared once per connection),
-//! and the records that no row can be made of.
+//! Comes in: a batch. Goes out: many rows of a table as one LOAD DATA ([`super::load`]), else multi-row prepared INSERTs of a
+//! few fixed sizes (each prepared once per connection), and the records that no row can be made of.
 //! Guarantees: every record of the batch is a row of the open transaction, or a letter in the answer, or goes only to
 //! other stores. A window result replaces one of a lower revision and is passed over when there is a higher one.
 //! On failure: a statement refused for what is in its rows is undone by the server alone; its rows are then tried in
@@ -17,9 +17,10 @@ use super::super::calendar::civil;
 use super::super::dead_letters::Letter;
 use super::super::measures::{Count, Receipts};
 use super::super::row::{self, Reading, RowError};
-use super::super::table::{Cell, Row, table};
+use super::super::table::{Cell, Column, Kind, Row, table};
 use super::super::{Failure, SinkName};
 use super::ANSWER;
+use super::load::{self, Loaded, load};
 
 /// Rows per statement, largest first: few prepared statements, and any number in few round trips.
 const SHAPES: [usize; 6] = [2048, 512, 128, 32, 8, 1];
@@ -53,6 +54,10 @@ pub(super) fn columns(topic: Topic) -> (&'static str, Vec<&'static str>) {
 
 /// The parts of an INSERT that do not depend on the number of rows.
 struct Insert {
+    table: &'static str,
+    names: Vec<&'static str>,
+    /// Those of the columns that hold bytes and not text.
+    binary: Vec<&'static str>,
     head: String,
     columns: usize,
     tail: String,
@@ -72,7 +77,14 @@ impl Insert {
             let all: Vec<String> = others.chain([&revision]).map(raised).collect();
             tail = format!(" ON DUPLICATE KEY UPDATE {}", all.join(", "));
         }
-        Self { head, columns: columns.len(), tail }
+        let binary = match table(topic) {
+            None => vec!["stream"],
+            Some(table) => {
+                let bytes = |column: &&Column| matches!(column.kind, Kind::Stream | Kind::Base64);
+                table.columns.iter().filter(bytes).map(|column| column.name).chain([ID]).collect()
+            }
+        };
+        Self { table: name, head, columns: columns.len(), names: columns, binary, tail }
     }
 
     /// With marks for so many rows.
@@ -104,8 +116,12 @@ struct Pending {
     records: Vec<Record>,
 }
 
-/// Inserts all records of the batch.
-pub(super) async fn insert(connection: &mut Conn, batch: &Batch) -> Result<Inserted, Failure> {
+/// Inserts all records of the batch. `loads`: whether the server takes LOCAL data, as far as known.
+pub(super) async fn insert(
+    connection: &mut Conn,
+    batch: &Batch,
+    loads: &mut bool,
+) -> Result<Inserted, Failure> {
     let mut inserted = Inserted::default();
     for topic in Topic::ALL {
         let records: Vec<&Record> = batch.records().iter().filter(|r| r.part.topic == topic).collect();
@@ -130,12 +146,29 @@ pub(super) async fn insert(connection: &mut Conn, batch: &Batch) -> Result<Inser
                 Err(error) => inserted.letters.push(letter(record, error)),
             }
         }
+        if *loads && pending.may_load() {
+            match pending.load(connection).await? {
+                Loaded::All => continue,
+                Loaded::Refused => {}
+                Loaded::NotAllowed => *loads = false,
+            }
+        }
         pending.insert(connection, batch, &mut inserted.letters).await?;
     }
     Ok(inserted)
 }
 
 impl Pending {
+    /// Many rows, of which none can replace another.
+    fn may_load(&self) -> bool {
+        self.records.len() >= load::ROWS_MIN && self.insert.tail.is_empty()
+    }
+
+    async fn load(&self, connection: &mut Conn) -> Result<Loaded, Failure> {
+        let Insert { table, names, binary, .. } = &self.insert;
+        load(connection, table, names, binary, &self.values).await
+    }
+
     async fn insert(
         self,
         connection: &mut Conn,
@@ -214,7 +247,7 @@ async fn exec(
 }
 
 /// Whether the server refused what is in a row (and not the whole store, its state or our rights).
-fn is_about_rows(error: &ServerError) -> bool {
+pub(super) fn is_about_rows(error: &ServerError) -> bool {
     // 22…: data exception (too long, out of range, wrong characters). 3140, 3141: invalid JSON. 4025, 3819: a check
     // constraint, which is how MariaDB checks JSON. 1366: wrong characters, whatever its state.
     error.state.starts_with("22") || matches!(error.code, 3140 | 3141 | 4025 | 3819 | 1366)
