@@ -1,6 +1,7 @@
 -- Tables of the ClickHouse sink, made by `weir-cloud init` in the configured database.
 -- Rows are written once: the sink plans each insert before it sends it, and asks what arrived when in doubt.
 -- Needed for that: _weir_topic, _weir_partition, _weir_offset (where the row stood in Kafka) and a deduplication window.
+-- On a server before 21.12 `init` takes older types of the same bytes (`weir-cloud init --dry-run` prints the statements).
 -- fsync_after_insert: Kafka forgets a record only after its row is on the disk.
 
 -- One row per reading. Its identity is (stream, stream_partition, number); hex(stream) is its text form.

@@ -4,6 +4,7 @@
 //! of each program in mid-stream; the first test that needs the run makes it. What they read afterwards does not
 //! change any more, except in [`damage`], which waits for the others: they only look at what the run left behind.
 //! [`outputs`], [`dlq`] and [`mysql`] start the programs again, one after the other, with records of their own, of no run.
+//! [`old_clickhouse`] has servers of its own: a sink has one consumer group, and its progress belongs to one store.
 //! A server or program that is missing fails the tests; nothing is skipped, nothing is tried again.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,6 +14,7 @@ mod damage;
 mod dlq;
 mod first_light;
 mod mysql;
+mod old_clickhouse;
 mod outputs;
 mod rules;
 

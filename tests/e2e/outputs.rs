@@ -21,8 +21,8 @@ use crate::alone;
 use crate::first_light::first_light;
 use crate::outputs::records::{Records, Table};
 
-mod records;
-mod stores;
+pub(crate) mod records;
+pub(crate) mod stores;
 
 /// Records that become visible together, and how often.
 const TRANSACTION_RECORDS: usize = 200;
@@ -34,7 +34,7 @@ const KAFKA: Duration = Duration::from_secs(10);
 const STORED: Duration = Duration::from_secs(60);
 
 /// What a store holds, by table: its rows in words, sorted.
-type Rows = BTreeMap<Table, Vec<String>>;
+pub(crate) type Rows = BTreeMap<Table, Vec<String>>;
 
 #[test]
 fn every_topic_is_in_every_store_once_although_the_cloud_was_killed() {
@@ -46,7 +46,7 @@ fn every_topic_is_in_every_store_once_although_the_cloud_was_killed() {
     programs.start(Program::Cloud).unwrap();
     programs.wait_ready(Program::Cloud).unwrap();
     std::thread::scope(|scope| {
-        let sender = scope.spawn(|| send(&run.stack.addresses().kafka, &records.all));
+        let sender = scope.spawn(|| send(&run.stack.addresses().kafka, &records.all, TRANSACTION_EVERY));
         while stores::rows(&oracle, Store::Mysql, &records.run).unwrap()[&Table::Readings].len() < KILL_AT {
             assert!(!sender.is_finished(), "too few rows when all was sent");
             std::thread::park_timeout(Duration::from_millis(50));
@@ -77,7 +77,7 @@ fn rows(oracle: &Oracle, records: &Records) -> Vec<(Store, Rows)> {
 }
 
 /// Says which rows are missing or too many, and not all of both.
-fn compare(what: &str, found: &[String], wanted: &[String]) {
+pub(crate) fn compare(what: &str, found: &[String], wanted: &[String]) {
     let mut counts: BTreeMap<&str, i32> = BTreeMap::new();
     found.iter().for_each(|row| *counts.entry(row).or_default() += 1);
     wanted.iter().for_each(|row| *counts.entry(row).or_default() -= 1);
@@ -111,7 +111,7 @@ fn books_balance(cloud: &Samples) {
 }
 
 /// Puts the records into Kafka in transactions, at an even pace.
-fn send(brokers: &str, records: &[records::Record]) -> anyhow::Result<()> {
+pub(crate) fn send(brokers: &str, records: &[records::Record], every: Duration) -> anyhow::Result<()> {
     let producer: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("transactional.id", "weir-e2e-outputs")
@@ -119,7 +119,7 @@ fn send(brokers: &str, records: &[records::Record]) -> anyhow::Result<()> {
         .create()?;
     producer.init_transactions(KAFKA)?;
     for transaction in records.chunks(TRANSACTION_RECORDS) {
-        let next = Deadline::after(TRANSACTION_EVERY);
+        let next = Deadline::after(every);
         producer.begin_transaction()?;
         for record in transaction {
             let sent = producer.send(BaseRecord::to(record.topic).key(&record.key).payload(&record.json));

@@ -19,14 +19,22 @@ pub const MYSQL_PASSWORD: &str = "weir-local";
 pub const MYSQL_DATABASE: &str = "weir";
 
 /// Stack names and their first ports, below Linux' range for outgoing connections (32768 and up).
-pub const STACKS: [(&str, u16); 5] =
-    [("demo", 18100), ("test", 18200), (CHAOS, 18300), (CHAOS_CLOUD, 18400), (CHAOS_SINKS, 18500)];
+pub const STACKS: [(&str, u16); 6] = [
+    ("demo", 18100),
+    ("test", 18200),
+    (CHAOS, 18300),
+    (CHAOS_CLOUD, 18400),
+    (CHAOS_SINKS, 18500),
+    (OLD_CLICKHOUSE, 18600),
+];
 /// The stack of the edge's fault suite: only Mosquitto and Kafka.
 pub const CHAOS: &str = "chaos";
 /// The stack of the processor's fault suite: three brokers of Kafka, their controller, and MariaDB.
 pub const CHAOS_CLOUD: &str = "chaos-cloud";
 /// The stack of the sinks' fault suite: one broker of Kafka, MariaDB and its replica, Elasticsearch, ClickHouse.
 pub const CHAOS_SINKS: &str = "chaos-sinks";
+/// The stack of the test on an old server: ClickHouse 18.16, and a Kafka of its own, as a store has one consumer group.
+pub const OLD_CLICKHOUSE: &str = "old-clickhouse";
 /// Brokers of [`CHAOS_CLOUD`].
 pub const BROKERS: u16 = 3;
 
@@ -160,6 +168,9 @@ mod tests {
             assert_ne!(one, other);
         }
         let refused = Ports::of("prod").expect_err("unknown").to_string();
-        assert!(refused.contains("`demo`, `test`, `chaos`, `chaos-cloud`, `chaos-sinks`"), "{refused}");
+        assert!(
+            refused.contains("`demo`, `test`, `chaos`, `chaos-cloud`, `chaos-sinks`, `old-clickhouse`"),
+            "{refused}"
+        );
     }
 }

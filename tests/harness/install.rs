@@ -89,6 +89,11 @@ pub fn chaos(places: &Places, progress: Progress<'_>) -> Result<()> {
     apt::install_chaos(&dist, progress)
 }
 
+/// Installs the old ClickHouse server, which one test needs.
+pub(crate) fn old_clickhouse(places: &Places, progress: Progress<'_>) -> Result<()> {
+    apt::install_clickhouse(&places.dist(), progress)
+}
+
 /// A folder of `dist` with a pinned content.
 struct Part {
     /// Name of the folder and of the stamp.

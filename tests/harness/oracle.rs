@@ -141,7 +141,10 @@ impl Oracle {
     /// When an address is none.
     pub fn new(addresses: &Addresses) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(60)).build()?;
+        // Servers close what is idle for longer; nobody would notice between two questions.
+        let idle = Duration::from_secs(2);
+        let http =
+            reqwest::Client::builder().timeout(Duration::from_secs(60)).pool_idle_timeout(idle).build()?;
         let mysql = Pool::from_url(&addresses.mysql_url).context("URL of MySQL")?;
         Ok(Self { runtime, addresses: addresses.clone(), http, mysql })
     }

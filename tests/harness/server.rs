@@ -6,6 +6,7 @@
 //! brought: an error that names it.
 
 mod clickhouse;
+mod clickhouse_old;
 pub(crate) mod elasticsearch;
 mod kafka;
 mod kafka_cluster;
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use crate::addresses::{CHAOS, CHAOS_CLOUD, CHAOS_SINKS, Ports};
+use crate::addresses::{CHAOS, CHAOS_CLOUD, CHAOS_SINKS, OLD_CLICKHOUSE, Ports};
 use crate::places::Places;
 use crate::readiness::Probe;
 
@@ -39,7 +40,7 @@ pub(crate) struct Recipe {
     pub(crate) probe: Probe,
 }
 
-/// All five, or those that a fault suite needs. The order is also that of `status`.
+/// All five, or those that a fault suite or a test needs. The order is also that of `status`.
 pub(crate) fn recipes(places: &Places, name: &str) -> Result<Vec<Recipe>> {
     let ports = Ports::of(name)?;
     let data = places.stack(name).join("data");
@@ -57,6 +58,9 @@ pub(crate) fn recipes(places: &Places, name: &str) -> Result<Vec<Recipe>> {
             elasticsearch::recipe(&data, &dist, ports)?,
             clickhouse::recipe(&data, &dist, ports),
         ]);
+    }
+    if name == OLD_CLICKHOUSE {
+        return Ok(vec![kafka::recipe(&data, &dist, ports)?, clickhouse_old::recipe(&data, ports)?]);
     }
     let mut recipes = vec![mosquitto::recipe(&data, ports)?, kafka::recipe(&data, &dist, ports)?];
     if name == CHAOS {

@@ -8,10 +8,12 @@
 //! On failure (no answer, refused, killed): the plan stays open. Whoever owns the partition next ends the queries of
 //! the plan, reads its range again, asks the table what arrived and sends what is missing, until nothing is.
 //! An insert that the server refuses concerns the whole store: the sink waits and says why.
+//! An older server (18.16) knows no tokens: there only asking keeps rows from doubling.
 
 mod blocks;
 mod columns;
 mod fingerprint;
+mod older;
 mod plan;
 mod rowbinary;
 mod server;
@@ -31,10 +33,11 @@ use super::drive::Store;
 use super::measures::{Count, Receipts, Stored};
 use super::reread::Reread;
 use super::{Failure, SinkName};
-use blocks::{Block, encode};
+use blocks::{Block, Blocks, encode};
 use fingerprint::fingerprint;
 use plan::{Missing, Plan, missing};
 use server::Server;
+use tables::Tables;
 
 use crate::faults::{is_broken, kill_at, kill_during};
 
@@ -42,12 +45,13 @@ use crate::faults::{is_broken, kill_at, kill_during};
 const ROUNDS_MAX: u32 = 3;
 /// Between two such rounds.
 const ROUND: Duration = Duration::from_millis(300);
+/// On a server without tokens: what a sender that died had handed to its kernel has so long to show among the queries.
+const SETTLED: Duration = Duration::from_secs(1);
 
 /// The sink's state: none that matters; all is in Kafka and in the table.
 pub(super) struct Clickhouse {
     server: Server,
-    /// Topics whose tables have several copies.
-    replicated: Vec<Topic>,
+    tables: Tables,
     dead_letters: DeadLetters,
     reread: Reread,
 }
@@ -58,7 +62,7 @@ impl Clickhouse {
         dead_letters: DeadLetters,
         reread: Reread,
     ) -> Result<Self, Error> {
-        Ok(Self { server: Server::new(config)?, replicated: Vec::new(), dead_letters, reread })
+        Ok(Self { server: Server::new(config)?, tables: Tables::default(), dead_letters, reread })
     }
 }
 
@@ -69,9 +73,10 @@ impl Store for Clickhouse {
         parts: &[Part],
         stop: &Stop,
     ) -> Result<Vec<(Part, i64)>, Failure> {
-        self.replicated = tables::check(&self.server).await?;
+        self.tables = tables::check(&self.server).await?;
         self.server.learn_settings().await?;
-        let mut positions = Vec::with_capacity(parts.len());
+        let (mut positions, mut starts, mut plans) =
+            (Vec::with_capacity(parts.len()), Vec::new(), Vec::new());
         for committed in source.committed(parts)? {
             let part = committed.part;
             let start = committed.offset.ok_or_else(|| {
@@ -81,17 +86,14 @@ impl Store for Clickhouse {
                 let text = &committed.metadata;
                 Failure::Store(format!("{part}: {text:?} committed at {start} is no plan of this version"))
             })?;
+            positions.push((part, plan.map_or(start, |plan| plan.range.end)));
             match plan {
-                None => {
-                    self.check_start(part, start).await?;
-                    positions.push((part, start));
-                }
-                Some(plan) => {
-                    self.mend(source, &plan, stop).await?;
-                    positions.push((part, plan.range.end));
-                }
+                None => starts.push((part, start)),
+                Some(plan) => plans.push(plan),
             }
         }
+        self.check_starts(&starts).await?;
+        self.take_over(source, &plans, stop).await?;
         Ok(positions)
     }
 
@@ -107,7 +109,8 @@ impl Store for Clickhouse {
         let mut letters = Vec::new();
         let mut skipped = Count::default();
         for plan in &plans {
-            let encoded = encode(batch, plan.range.part, |_| true, &mut receipts);
+            let part = plan.range.part;
+            let encoded = encode(batch, part, self.tables.format(part.topic), |_| true, &mut receipts);
             letters.extend(encoded.letters);
             skipped += encoded.skipped;
             for block in encoded.blocks {
@@ -130,22 +133,35 @@ impl Store for Clickhouse {
 impl Clickhouse {
     /// Offsets that the group has not reached yet and that stand in the table were lost by the group, or belong to
     /// another topic of the same name: going on would double rows.
-    async fn check_start(&self, part: Part, start: i64) -> Result<(), Failure> {
-        let Some(highest) = self.server.beyond(part, start).await? else { return Ok(()) };
-        let group = SinkName::Clickhouse.group();
-        Err(Failure::Store(format!(
-            "{part}: the group {group} is to begin at {start}, but rows up to {highest} stand in the table. If the group \
-             lost its offsets, set this one to {}; if the topic was made anew, rename the old tables and run \
-             `weir-cloud init`",
-            highest + 1
-        )))
+    async fn check_starts(&self, starts: &[(Part, i64)]) -> Result<(), Failure> {
+        for topic in Topic::ALL {
+            let starts: Vec<(Part, i64)> =
+                starts.iter().filter(|(part, _)| part.topic == topic).copied().collect();
+            if starts.is_empty() {
+                continue;
+            }
+            let beyond = self.server.beyond(topic, &starts).await?;
+            let is_of = |(part, _): &&(Part, i64)| beyond.first().is_some_and(|(n, _)| part.partition == *n);
+            let (Some((_, highest)), Some((part, start))) = (beyond.first(), starts.iter().find(is_of))
+            else {
+                continue;
+            };
+            let group = SinkName::Clickhouse.group();
+            return Err(Failure::Store(format!(
+                "{part}: the group {group} is to begin at {start}, but rows up to {highest} stand in the table. If the \
+                 group lost its offsets, set this one to {}; if the topic was made anew, rename the old tables and run \
+                 `weir-cloud init`",
+                highest + 1
+            )));
+        }
+        Ok(())
     }
 
     /// Sends a block as planned.
     async fn send(&self, plan: &Plan, block: Block) -> Result<(), Failure> {
         let token = plan.token(SinkName::Clickhouse.group(), block.month);
         let query_id = format!("{}{}", plan.query_prefix(&self.server.database), block.month);
-        self.server.insert(plan.range.part.topic, &token, &query_id, block.body).await
+        self.insert(plan, &token, &query_id, block.body).await
     }
 
     /// Sends the rows of a block that did not arrive with the rest of it.
@@ -158,32 +174,81 @@ impl Clickhouse {
         );
         let token = format!("{}|{rest}", plan.token(SinkName::Clickhouse.group(), block.month));
         let query_id = format!("{}{rest}", plan.query_prefix(&self.server.database));
-        self.server.insert(plan.range.part.topic, &token, &query_id, block.body).await
+        self.insert(plan, &token, &query_id, block.body).await
     }
 
-    /// Brings an open plan to its end, whoever began it.
-    async fn mend(&mut self, source: &Source, plan: &Plan, stop: &Stop) -> Result<(), Failure> {
+    async fn insert(&self, plan: &Plan, token: &str, query_id: &str, body: Vec<u8>) -> Result<(), Failure> {
+        let topic = plan.range.part.topic;
+        self.server.insert(topic, token, query_id, (self.tables.format(topic), body)).await
+    }
+
+    /// Brings open plans to their end, whoever began them: those that arrived whole together, with one question for each
+    /// table, the others one after the other.
+    async fn take_over(&mut self, source: &Source, plans: &[Plan], stop: &Stop) -> Result<(), Failure> {
+        if plans.is_empty() {
+            return Ok(());
+        }
+        for Plan { range, mapping } in plans {
+            let Range { part, start, end } = *range;
+            tracing::info!(%part, start, end, "open plan: asking what arrived");
+            if *mapping != Plan::new(*range).mapping {
+                tracing::warn!(%part, start, end, "planned with other columns; what is missing gets today's");
+            }
+        }
+        if !self.server.has_tokens() {
+            tokio::time::sleep(SETTLED).await;
+        }
+        let prefixes: Vec<_> = plans.iter().map(|plan| plan.query_prefix(&self.server.database)).collect();
+        self.server.kill(&prefixes).await?;
+        let ranges: Vec<Range> = plans.iter().map(|plan| plan.range).collect();
+        let batch = self.reread.read(&ranges, stop)?;
+        let arrived = self.server.arrived(&ranges).await?;
+        kill_at("sink.r3");
+        let (mut whole, mut letters, mut open) = (Vec::new(), Vec::new(), Vec::new());
+        for plan in plans {
+            let encoded = self.encoded(&batch, plan.range.part);
+            let nothing = BTreeSet::new();
+            let arrived = arrived.get(&plan.range.part).unwrap_or(&nothing);
+            if encoded.are_all_in(arrived) && !is_broken("bad.ch_no_asking") {
+                let Range { part, start, end } = plan.range;
+                tracing::info!(%part, start, end, rows = arrived.len(), "all of the plan arrived");
+                whole.push(plan.range);
+                letters.extend(encoded.letters);
+            } else {
+                open.push(plan);
+            }
+        }
+        self.finish(source, &batch, &letters, &whole)?;
+        for plan in open {
+            self.mend(source, plan, &batch).await?;
+        }
+        Ok(())
+    }
+
+    /// The rows of a partition once more; they were counted when they were first sent.
+    fn encoded(&self, batch: &Batch, part: Part) -> Blocks {
+        encode(batch, part, self.tables.format(part.topic), |_| true, &mut Receipts::default())
+    }
+
+    /// Brings an open plan to its end, none of whose queries runs. Asks again: an insert may have come meanwhile.
+    async fn mend(&mut self, source: &Source, plan: &Plan, batch: &Batch) -> Result<(), Failure> {
         let range = plan.range;
         let Range { part, start, end } = range;
-        tracing::info!(%part, start, end, "open plan: asking what arrived");
-        if plan.mapping != Plan::new(range).mapping {
-            tracing::warn!(%part, start, end, "planned with other columns; what is missing gets today's");
+        if !self.server.has_tokens() {
+            self.server.kill(&[plan.query_prefix(&self.server.database)]).await?;
         }
-        self.server.kill(&plan.query_prefix(&self.server.database)).await?;
-        let batch = self.reread.read(range, stop)?;
         let mut arrived_before = None;
         for _ in 0..ROUNDS_MAX {
-            let mut arrived = self.server.arrived(&range).await?;
+            let mut arrived = self.server.arrived(&[range]).await?.remove(&part).unwrap_or_default();
             kill_at("sink.r3");
             let forgets = is_broken("bad.ch_no_asking") && arrived_before.is_none();
             if forgets {
                 arrived.clear();
             }
-            let encoded = encode(&batch, part, |_| true, &mut Receipts::default());
-            let complete = encoded.blocks.iter().all(|b| missing(&b.offsets, &arrived) == Missing::Nothing);
-            if complete {
+            let encoded = self.encoded(batch, part);
+            if encoded.are_all_in(&arrived) {
                 tracing::info!(%part, start, end, rows = arrived.len(), "all of the plan arrived");
-                return self.finish(source, &batch, &encoded.letters, &[range]);
+                return self.finish(source, batch, &encoded.letters, &[range]);
             }
             if arrived_before.is_some() {
                 tokio::time::sleep(ROUND).await;
@@ -191,13 +256,13 @@ impl Clickhouse {
             // The token swallowed the same insert though its rows are gone: only another token brings them back. Where there
             // are several copies the one that answers may lag, and another token would double what the others have.
             let swallowed =
-                arrived_before.as_ref() == Some(&arrived) && !self.replicated.contains(&part.topic);
+                arrived_before.as_ref() == Some(&arrived) && !self.tables.replicated.contains(&part.topic);
             for block in encoded.blocks {
                 match missing(&block.offsets, &arrived) {
                     Missing::Nothing => {}
                     Missing::All if !swallowed && !forgets => self.send(plan, block).await?,
                     Missing::All => self.send_rest(plan, block).await?,
-                    Missing::Some(offsets) => self.send_missing(plan, &batch, &offsets, block.month).await?,
+                    Missing::Some(offsets) => self.send_missing(plan, batch, &offsets, block.month).await?,
                 }
             }
             arrived_before = Some(arrived);
@@ -216,7 +281,8 @@ impl Clickhouse {
     ) -> Result<(), Failure> {
         let part = plan.range.part;
         tracing::warn!(%part, missing = offsets.len(), month, "only a part of an insert arrived");
-        let rest = encode(batch, part, |offset| offsets.contains(&offset), &mut Receipts::default());
+        let format = self.tables.format(part.topic);
+        let rest = encode(batch, part, format, |offset| offsets.contains(&offset), &mut Receipts::default());
         for block in rest.blocks {
             self.send_rest(plan, block).await?;
         }
@@ -231,6 +297,9 @@ impl Clickhouse {
         letters: &[Letter],
         ranges: &[Range],
     ) -> Result<(), Failure> {
+        if ranges.is_empty() {
+            return Ok(());
+        }
         let end = |r: &Range| Commit { part: r.part, offset: r.end, metadata: String::new() };
         let progress: Vec<Commit> = ranges.iter().map(end).collect();
         if letters.is_empty() {

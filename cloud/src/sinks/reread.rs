@@ -1,6 +1,6 @@
 //! Reading a range of offsets again, outside of the group.
 //!
-//! Comes in: a range whose last record was once read. Goes out: its records.
+//! Comes in: ranges of different partitions, whose last records were once read. Goes out: their records.
 //! Guarantees: all of them (read committed, so the same as the first time), or an error; commits nothing, joins nothing.
 //! On failure: the log no longer has them, or the broker is away: the plan they belong to stays open.
 
@@ -17,7 +17,7 @@ use super::consumer::{IDLE_POLL, kafka, triage};
 use super::{Failure, SinkName};
 use crate::kafka::KafkaConfig;
 
-/// Longest that one range may take.
+/// Longest that it may take.
 const REREAD: Duration = Duration::from_secs(60);
 
 /// Reads ranges of offsets again, outside of the group.
@@ -31,26 +31,40 @@ impl Reread {
         Self { config: config.consumer(&format!("{}-reread", which.group()), slot) }
     }
 
-    /// All records of the range. Its last record was committed when the range was planned, so it comes.
-    pub(super) fn read(&self, range: Range, stop: &Stop) -> Result<Batch, Failure> {
-        let Range { part, start, end } = range;
+    /// All records of the ranges. Their last ones were committed when the ranges were planned, so they come.
+    pub(super) fn read(&self, ranges: &[Range], stop: &Stop) -> Result<Batch, Failure> {
         let consumer: BaseConsumer = self.config.create().map_err(kafka)?;
         let mut list = TopicPartitionList::new();
-        list.add_partition_offset(part.topic.name(), part.partition, Offset::Offset(start)).map_err(kafka)?;
+        let mut left: Vec<(Range, i64)> = ranges.iter().map(|range| (*range, range.start)).collect();
+        for Range { part, start, .. } in ranges {
+            let (topic, partition) = (part.topic.name(), part.partition);
+            list.add_partition_offset(topic, partition, Offset::Offset(*start)).map_err(kafka)?;
+        }
         consumer.assign(&list).map_err(kafka)?;
         let mut batch = Batch::default();
         let deadline = Deadline::after(REREAD);
-        let mut next = start;
-        while next < end {
+        while let Some((Range { part, start, end }, next)) = left.first() {
             if deadline.passed() || stop.is_stopped() {
                 return Err(Failure::Kafka(format!("{part}: read {start}..{end} again only up to {next}")));
             }
             match consumer.poll(IDLE_POLL) {
                 Some(Ok(message)) => {
-                    next = message.offset() + 1;
-                    if next <= end {
+                    let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
+                    let is_of =
+                        |range: &Range| (range.part.topic.name(), range.part.partition) == (topic, partition);
+                    // A partition that is done may still send what it had fetched.
+                    let Some(place) = left.iter().position(|(range, _)| is_of(range)) else { continue };
+                    let (Range { part, end, .. }, next) = &mut left[place];
+                    *next = offset + 1;
+                    if *next <= *end {
                         let timestamp = message.timestamp().to_millis().unwrap_or(0);
-                        batch.push(part, message.offset(), timestamp, message.payload().unwrap_or_default());
+                        batch.push(*part, offset, timestamp, message.payload().unwrap_or_default());
+                    }
+                    if *next >= *end {
+                        left.swap_remove(place);
+                        let mut done = TopicPartitionList::new();
+                        done.add_partition(topic, partition);
+                        consumer.pause(&done).map_err(kafka)?;
                     }
                 }
                 Some(Err(error)) => triage(error)?,

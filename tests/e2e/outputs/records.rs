@@ -20,7 +20,7 @@ const BROKEN_EACH: u64 = 120;
 
 /// Tables, by the parts of their names that all stores have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Table {
+pub(crate) enum Table {
     Readings,
     Rejected,
     /// The highest revision of each.
@@ -34,16 +34,16 @@ pub(super) enum Table {
 }
 
 /// A record on its way into Kafka.
-pub(super) struct Record {
-    pub(super) topic: &'static str,
-    pub(super) key: String,
-    pub(super) json: String,
+pub(crate) struct Record {
+    pub(crate) topic: &'static str,
+    pub(crate) key: String,
+    pub(crate) json: String,
 }
 
 /// All of a run.
-pub(super) struct Records {
-    pub(super) run: String,
-    pub(super) all: Vec<Record>,
+pub(crate) struct Records {
+    pub(crate) run: String,
+    pub(crate) all: Vec<Record>,
     rows: BTreeMap<Table, Vec<(String, Vec<Store>)>>,
 }
 
@@ -53,7 +53,7 @@ const STORES: [Store; 3] = [Store::Mysql, Store::Elasticsearch, Store::Clickhous
 type Add = fn(&mut Records, u64);
 
 impl Records {
-    pub(super) fn new(run: &str) -> Self {
+    pub(crate) fn new(run: &str) -> Self {
         let mut records = Self { run: run.to_owned(), all: Vec::new(), rows: BTreeMap::new() };
         for n in 0..READINGS {
             records.reading(n);
@@ -72,7 +72,7 @@ impl Records {
     }
 
     /// The rows that a store must hold.
-    pub(super) fn wanted(&self, store: Store) -> Rows {
+    pub(crate) fn wanted(&self, store: Store) -> Rows {
         let of_store = |rows: &Vec<(String, Vec<Store>)>| {
             let mut rows: Vec<String> = rows
                 .iter()

@@ -18,7 +18,7 @@ const DOCUMENTS_MAX: u64 = 10_000;
 pub(super) fn rows(oracle: &Oracle, store: Store, run: &str) -> anyhow::Result<Rows> {
     let mut rows = match store {
         Store::Mysql => mysql(oracle, run),
-        Store::Clickhouse => clickhouse(oracle, run),
+        Store::Clickhouse => clickhouse(oracle, run, "toUnixTimestamp64Milli"),
         _ => elasticsearch(oracle, run),
     }?;
     rows.values_mut().for_each(|rows| rows.sort());
@@ -47,15 +47,15 @@ fn mysql(oracle: &Oracle, run: &str) -> anyhow::Result<Rows> {
     ]))
 }
 
-fn clickhouse(oracle: &Oracle, run: &str) -> anyhow::Result<Rows> {
+/// `ms`: what makes milliseconds of the type that times have there.
+pub(crate) fn clickhouse(oracle: &Oracle, run: &str, ms: &str) -> anyhow::Result<Rows> {
     let select = |words: &str, from: &str| -> anyhow::Result<Vec<String>> {
         let of_run = if from.contains("WHERE") { "" } else { &format!(" WHERE edge = '{run}'") };
         let words = words.split(", ").map(|word| format!("toString({word})")).collect::<Vec<_>>();
         let select = format!("SELECT concat({}) FROM {from}{of_run} FORMAT TSVRaw", words.join(", '|', "));
         Ok(oracle.in_clickhouse(&select)?.lines().map(str::to_owned).collect())
     };
-    let window =
-        "rule, device, toUnixTimestamp64Milli(`start`), ifNull(toString(part),'none'), revision, `count`";
+    let window = &format!("rule, device, {ms}(`start`), ifNull(toString(part),'none'), revision, `count`");
     let letters =
         format!("weir_rejected WHERE origin = 'weir.aggregates' AND position(raw, '\"{run}\"') > 0");
     Ok(BTreeMap::from([

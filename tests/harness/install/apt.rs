@@ -34,7 +34,7 @@ dpkg --configure -a # an install that was interrupted
 apt-get -q -o DPkg::Lock::Timeout=300 update
 apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends install "$@"
 if [ -d /run/systemd/system ]; then
-    for service in mosquitto mariadb; do
+    for service in mosquitto mariadb clickhouse-server; do
         case " $* " in *" $service"*) systemctl disable "$service" || true ;; esac
     done
 fi
@@ -76,6 +76,12 @@ pub(super) fn install_chaos(dist: &Path, progress: Progress<'_>) -> Result<()> {
     let missing = CHAOS.iter().filter(|(program, _)| find(program).is_none());
     let packages: Vec<&str> = missing.map(|(_, package)| *package).collect();
     install(dist, &packages, progress)
+}
+
+/// Installs the old ClickHouse server if it is missing.
+pub(super) fn install_clickhouse(dist: &Path, progress: Progress<'_>) -> Result<()> {
+    let packages: &[&str] = if find("clickhouse-server").is_none() { &["clickhouse-server"] } else { &[] };
+    install(dist, packages, progress)
 }
 
 fn install(dist: &Path, packages: &[&str], progress: Progress<'_>) -> Result<()> {

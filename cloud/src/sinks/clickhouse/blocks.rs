@@ -5,11 +5,34 @@
 //! Guarantees: the same records give the same bodies, byte for byte, and leave out the same offsets (those of letters
 //! and of records that go only to other stores). Pure.
 
+use std::collections::BTreeSet;
+
 use super::super::batch::{Batch, Part};
 use super::super::dead_letters::Letter;
 use super::super::measures::{Count, Receipts};
 use super::columns::{RowWriter, columns};
+use super::plan::{Missing, missing};
 use super::rowbinary;
+
+/// What a body begins with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Format {
+    /// Names and types of the columns, which the server compares with its own.
+    #[default]
+    NamesAndTypes,
+    /// The first row: for tables with columns of older types, which were compared before.
+    Rows,
+}
+
+impl Format {
+    /// Its name in statements.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::NamesAndTypes => "RowBinaryWithNamesAndTypes",
+            Self::Rows => "RowBinary",
+        }
+    }
+}
 
 /// One insert.
 #[derive(Debug)]
@@ -18,13 +41,14 @@ pub(super) struct Block {
     pub(super) month: u32,
     /// The offsets of its rows, ascending.
     pub(super) offsets: Vec<i64>,
-    /// RowBinaryWithNamesAndTypes, complete.
+    /// In the format that was asked for, complete.
     pub(super) body: Vec<u8>,
 }
 
 /// What a range comes to.
 #[derive(Debug, Default)]
 pub(super) struct Blocks {
+    pub(super) format: Format,
     pub(super) blocks: Vec<Block>,
     pub(super) letters: Vec<Letter>,
     /// Those that go only to other stores: their offsets are in no block, so nobody waits for them.
@@ -35,10 +59,11 @@ pub(super) struct Blocks {
 pub(super) fn encode(
     batch: &Batch,
     part: Part,
+    format: Format,
     wanted: impl Fn(i64) -> bool,
     receipts: &mut Receipts,
 ) -> Blocks {
-    let mut blocks = Blocks::default();
+    let mut blocks = Blocks { format, ..Blocks::default() };
     let mut writer = RowWriter::default();
     let mut row = Vec::with_capacity(1024);
     for record in batch.records().iter().filter(|r| r.part == part && wanted(r.offset)) {
@@ -63,10 +88,17 @@ pub(super) fn encode(
 }
 
 impl Blocks {
+    /// Whether all rows are among those that arrived.
+    pub(super) fn are_all_in(&self, arrived: &BTreeSet<i64>) -> bool {
+        self.blocks.iter().all(|block| missing(&block.offsets, arrived) == Missing::Nothing)
+    }
+
     fn of_month(&mut self, part: Part, month: u32) -> &mut Block {
         let place = self.blocks.iter().position(|b| b.month == month).unwrap_or_else(|| {
             let mut body = Vec::with_capacity(64 * 1024);
-            rowbinary::header(&columns(part.topic), &mut body);
+            if self.format == Format::NamesAndTypes {
+                rowbinary::header(&columns(part.topic), &mut body);
+            }
             self.blocks.push(Block { month, offsets: Vec::new(), body });
             self.blocks.len() - 1
         });
@@ -97,19 +129,24 @@ mod tests {
             batch.push(PART, offset, 0, value.as_bytes());
         }
         batch.push(Part { topic: Topic::Enriched, partition: 1 }, 9, 0, json(september).as_bytes());
-        let all = encode(&batch, PART, |_| true, &mut Receipts::default());
+        let all = encode(&batch, PART, Format::NamesAndTypes, |_| true, &mut Receipts::default());
         let seen: Vec<_> = all.blocks.iter().map(|b| (b.month, b.offsets.clone())).collect();
         assert_eq!(seen, [(202_609, vec![3, 8]), (202_610, vec![4])]);
         assert_eq!(all.letters.len(), 1);
         assert_eq!((all.letters[0].record.offset, &*all.letters[0].reason), (5, "row_malformed"));
         let elsewhere = json(september).replace("\"number\"", "\"stores\":[\"mysql\"],\"number\"");
         batch.push(PART, 9, 0, elsewhere.as_bytes());
-        let again = encode(&batch, PART, |_| true, &mut Receipts::default());
+        let again = encode(&batch, PART, Format::NamesAndTypes, |_| true, &mut Receipts::default());
         assert_eq!(all.blocks[0].body, again.blocks[0].body);
         assert_eq!(again.blocks[0].offsets, [3, 8], "nobody waits for what goes elsewhere");
         assert_eq!(again.skipped, Count::of([Topic::Enriched].into_iter()));
-        let rest = encode(&batch, PART, |offset| offset == 8, &mut Receipts::default());
+        let rest =
+            encode(&batch, PART, Format::NamesAndTypes, |offset| offset == 8, &mut Receipts::default());
         assert_eq!(rest.blocks.len(), 1);
         assert_eq!(rest.blocks[0].offsets, [8]);
+        let plain = encode(&batch, PART, Format::Rows, |offset| offset == 8, &mut Receipts::default());
+        let mut header = Vec::new();
+        rowbinary::header(&columns(Topic::Enriched), &mut header);
+        assert_eq!([&header[..], &plain.blocks[0].body].concat(), rest.blocks[0].body);
     }
 }

@@ -1,21 +1,24 @@
 //! Talking to ClickHouse over HTTP.
 //!
-//! Questions go through the `clickhouse` crate. Inserts do not: its `insert_formatted_with` streams the body in
+//! Questions go through the `clickhouse` crate, answered in RowBinary, which every server knows, and only when the whole
+//! answer is there. Inserts do not: its `insert_formatted_with` streams the body in
 //! chunks (read in 0.15.3, `request_body.rs`), and a chunked body cut short by a dying sender can be taken for a
 //! whole one; so inserts are sent with `reqwest`, from a complete body with its length, uncompressed.
 //!
 //! Guarantees: an insert that is answered with `Ok` is in the table, in one block. On failure (no answer, an error
 //! status) nobody knows: [`Failure::Store`], and the caller asks what arrived.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::time::Duration;
 
 use clickhouse::Client;
+use weir_shared::clock::Deadline;
 
 use super::super::batch::{Part, Range, Topic};
 use super::super::config::ClickhouseConfig;
 use super::super::{Failure, root_cause};
+use super::blocks::Format;
 use super::columns::{columns, table_name};
 use crate::faults::is_broken;
 
@@ -25,6 +28,9 @@ const INSERT: Duration = Duration::from_secs(60);
 const EXECUTION_SECONDS: &str = "45";
 /// Any other question.
 const ANSWER: Duration = Duration::from_secs(30);
+/// How long an insert that cannot be killed may take to end, and how often that is asked.
+const ENDED: Duration = Duration::from_secs(30);
+const ENDED_ASK: Duration = Duration::from_millis(100);
 /// Rows that the server may put into one block: more than a batch has.
 const BLOCK_ROWS: &str = "1100000";
 
@@ -64,7 +70,9 @@ impl Server {
             .with_url(&config.url)
             .with_database(&config.database)
             .with_user(&config.user)
-            .with_password(&config.password);
+            .with_password(&config.password)
+            .with_validation(false)
+            .with_setting("wait_end_of_query", "1");
         // Other addresses than the one configured are nobody's business: no proxy.
         let inserts = reqwest::Client::builder().no_proxy().tcp_nodelay(true).timeout(INSERT).build()?;
         Ok(Self {
@@ -93,7 +101,7 @@ impl Server {
         let list = names.map(|name| format!("'{name}'")).collect::<Vec<_>>().join(",");
         let ask = format!("SELECT name FROM system.settings WHERE name IN ({list})");
         self.known = answer(self.questions.query(&ask).fetch_all::<String>()).await?;
-        if !self.known.iter().any(|name| name == TOKEN) {
+        if !self.has_tokens() {
             tracing::warn!(
                 "this ClickHouse has no deduplication tokens: an insert that is still on its way when its sender \
                  dies can arrive late"
@@ -102,16 +110,21 @@ impl Server {
         Ok(())
     }
 
+    /// Whether it recognises an insert by its token.
+    pub(super) fn has_tokens(&self) -> bool {
+        self.known.iter().any(|name| name == TOKEN)
+    }
+
     /// Inserts one block.
     pub(super) async fn insert(
         &self,
         topic: Topic,
         token: &str,
         query_id: &str,
-        body: Vec<u8>,
+        (format, body): (Format, Vec<u8>),
     ) -> Result<(), Failure> {
         let names = names(topic);
-        let query = format!("INSERT INTO {} ({names}) FORMAT RowBinaryWithNamesAndTypes", table_name(topic));
+        let query = format!("INSERT INTO {} ({names}) FORMAT {}", table_name(topic), format.name());
         let mut parameters: Vec<(&str, &str)> = vec![
             ("query", &query),
             ("database", &self.database),
@@ -145,22 +158,42 @@ impl Server {
         Err(Failure::Store(format!("insert into {}: {status}: {}", table_name(topic), text.trim())))
     }
 
-    /// Ends every query whose id begins with `prefix`, and waits until it has ended.
-    pub(super) async fn kill(&self, prefix: &str) -> Result<(), Failure> {
-        let statement = format!("KILL QUERY WHERE startsWith(query_id, {}) SYNC", quoted(prefix));
-        answer(self.questions.query(&statement).execute()).await
+    /// Ends every query whose id begins with one of these, and waits until none is left.
+    pub(super) async fn kill(&self, prefixes: &[String]) -> Result<(), Failure> {
+        let ids: Vec<_> = prefixes.iter().map(|p| format!("startsWith(query_id, {})", quoted(p))).collect();
+        let ids = ids.join(" OR ");
+        let statement = format!("KILL QUERY WHERE {ids} SYNC");
+        let ask = format!("SELECT count() FROM system.processes WHERE {ids}");
+        let deadline = Deadline::after(ENDED);
+        loop {
+            // Older servers kill no insert, and nothing after it (CANNOT_KILL, seen in 18.16): it ends by itself.
+            let Err(refused) = answer(self.questions.query(&statement).execute()).await else {
+                return Ok(());
+            };
+            if answer(self.questions.query(&ask).fetch_one::<u64>()).await? == 0 {
+                return Ok(());
+            }
+            if deadline.passed() {
+                return Err(refused);
+            }
+            tokio::time::sleep(ENDED_ASK).await;
+        }
     }
 
-    /// The highest offset from `start` on that stands in the table.
-    pub(super) async fn beyond(&self, part: Part, start: i64) -> Result<Option<i64>, Failure> {
+    /// Of each of these partitions of a topic the highest offset from its start on that stands in the table, if any does.
+    pub(super) async fn beyond(
+        &self,
+        topic: Topic,
+        starts: &[(Part, i64)],
+    ) -> Result<Vec<(i32, i64)>, Failure> {
+        let spans = starts.iter().map(|(part, start)| {
+            format!("(_weir_partition = {} AND _weir_offset >= {start})", part.partition)
+        });
         let ask = format!(
-            "SELECT _weir_offset FROM {} WHERE _weir_topic = {} AND _weir_partition = {} AND _weir_offset >= {start} \
-             ORDER BY _weir_offset DESC LIMIT 1",
-            table_name(part.topic),
-            quoted(part.topic.name()),
-            part.partition
+            "SELECT _weir_partition, max(_weir_offset) {} GROUP BY _weir_partition",
+            from_spans(topic, spans)
         );
-        answer(self.questions.query(&ask).fetch_optional::<i64>()).await
+        answer(self.questions.query(&ask).fetch_all::<(i32, i64)>()).await
     }
 
     /// The offset of each row of a range.
@@ -190,16 +223,30 @@ impl Server {
         request.header("X-ClickHouse-User", &self.user).header("X-ClickHouse-Key", &self.password)
     }
 
-    /// The offsets of a range that stand in the table.
-    pub(super) async fn arrived(&self, range: &Range) -> Result<BTreeSet<i64>, Failure> {
-        let Range { part, start, end } = *range;
-        let offsets = self.offsets(range).await?;
-        let rows = offsets.len();
-        let set: BTreeSet<i64> = offsets.into_iter().collect();
-        if set.len() < rows {
-            tracing::error!(%part, start, end, rows, offsets = set.len(), "rows stand more than once in the table");
+    /// The offsets of some ranges that stand in the tables, by partition.
+    pub(super) async fn arrived(&self, ranges: &[Range]) -> Result<BTreeMap<Part, BTreeSet<i64>>, Failure> {
+        let mut arrived: BTreeMap<Part, BTreeSet<i64>> = BTreeMap::new();
+        for topic in Topic::ALL {
+            let of_topic: Vec<&Range> = ranges.iter().filter(|range| range.part.topic == topic).collect();
+            if of_topic.is_empty() {
+                continue;
+            }
+            let from = from_spans(topic, of_topic.into_iter().map(span));
+            let ask = format!("SELECT _weir_partition, _weir_offset {from}");
+            let mut doubled = 0;
+            for (partition, offset) in answer(self.questions.query(&ask).fetch_all::<(i32, i64)>()).await? {
+                let new = arrived.entry(Part { topic, partition }).or_default().insert(offset);
+                doubled += u64::from(!new);
+            }
+            if doubled > 0 {
+                tracing::error!(
+                    topic = topic.name(),
+                    doubled,
+                    "rows of open plans stand more than once in the table"
+                );
+            }
         }
-        Ok(set)
+        Ok(arrived)
     }
 }
 
@@ -210,13 +257,19 @@ fn names(topic: Topic) -> String {
 
 /// The rows of a range.
 fn from_range(range: &Range) -> String {
+    from_spans(range.part.topic, [span(range)].into_iter())
+}
+
+/// The rows of a topic that lie in one of these spans.
+fn from_spans(topic: Topic, spans: impl Iterator<Item = String>) -> String {
+    let spans = spans.collect::<Vec<_>>().join(" OR ");
+    format!("FROM {} WHERE _weir_topic = {} AND ({spans})", table_name(topic), quoted(topic.name()))
+}
+
+fn span(range: &Range) -> String {
     let Range { part, start, end } = *range;
-    format!(
-        "FROM {} WHERE _weir_topic = {} AND _weir_partition = {} AND _weir_offset >= {start} AND _weir_offset < {end}",
-        table_name(part.topic),
-        quoted(part.topic.name()),
-        part.partition
-    )
+    let partition = part.partition;
+    format!("(_weir_partition = {partition} AND _weir_offset >= {start} AND _weir_offset < {end})")
 }
 
 /// One question, within [`ANSWER`].

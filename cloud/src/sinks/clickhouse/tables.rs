@@ -1,26 +1,52 @@
 //! The tables: making them, and checking that they can keep the promise.
 //!
+//! Guarantees: a column whose values have other bytes than those that are written is found here, before the first insert.
 //! On failure: `init` may be called again; a table that is missing, lacks a column, collapses rows, or deduplicates
-//! nothing is named with what mends it, and the sink waits.
+//! nothing though the server could is named with what mends it, and the sink waits.
+
+use std::borrow::Cow;
 
 use super::super::batch::Topic;
 use super::super::config::ClickhouseConfig;
 use super::super::{Failure, Probe};
+use super::blocks::Format;
 use super::columns::{columns, table_name};
+use super::older::{NEWEST_TYPE, older_statements, older_type};
 use super::server::{Server, answer, quoted};
 
 const STATEMENTS: &str = include_str!("../../../../deploy/sql/clickhouse.sql");
+/// The setting that a plain MergeTree needs to recognise an insert that it has, where the server has one.
+const WINDOW: &str = "non_replicated_deduplication_window";
 
-/// Makes what is missing; with `dry_run` prints the statements.
+/// What the sink must know of the tables.
+#[derive(Debug, Default)]
+pub(super) struct Tables {
+    /// Those that have several copies: what one of them does not show yet, another may have.
+    pub(super) replicated: Vec<Topic>,
+    /// Those with columns of older types: they take rows without names and types.
+    older: Vec<Topic>,
+}
+
+impl Tables {
+    /// What an insert into the table of a topic begins with.
+    pub(super) fn format(&self, topic: Topic) -> Format {
+        if self.older.contains(&topic) { Format::Rows } else { Format::NamesAndTypes }
+    }
+}
+
+/// Makes what is missing, in the words of the server's age; with `dry_run` prints the statements.
 pub(in crate::sinks) async fn init(config: &ClickhouseConfig, dry_run: bool) -> Result<(), Failure> {
     let database = format!("CREATE DATABASE IF NOT EXISTS `{}`", config.database.replace('`', "\\`"));
+    let server = Server::new(config).map_err(|e| Failure::Store(e.to_string()))?;
+    let newest = answer(server.without_database().query(NEWEST_TYPE).fetch_all::<String>()).await?;
+    let statements =
+        if newest.is_empty() { Cow::from(older_statements(STATEMENTS)) } else { Cow::from(STATEMENTS) };
     if dry_run {
-        tracing::info!("would run in ClickHouse:\n{database};\n{STATEMENTS}");
+        tracing::info!("would run in ClickHouse:\n{database};\n{statements}");
         return Ok(());
     }
-    let server = Server::new(config).map_err(|e| Failure::Store(e.to_string()))?;
     answer(server.without_database().query(&database).execute()).await?;
-    for statement in STATEMENTS.split_inclusive(";\n").map(str::trim).filter(|s| s.ends_with(';')) {
+    for statement in statements.split_inclusive(";\n").map(str::trim).filter(|s| s.ends_with(';')) {
         // The crate takes ? for a parameter; there is none in our statements.
         answer(server.questions().query(statement.trim_end_matches(';')).execute()).await?;
     }
@@ -35,9 +61,8 @@ pub(in crate::sinks) async fn probe(config: &ClickhouseConfig) -> Result<Probe, 
     Ok(Probe { at: config.url.clone(), version, tables, grants: None })
 }
 
-/// Whether all tables are there, with their columns, and keep each row that is sent once. Gives the topics of those that have
-/// several copies: what one of them does not show yet, another may have.
-pub(super) async fn check(server: &Server) -> Result<Vec<Topic>, Failure> {
+/// Whether all tables are there, with columns that take our bytes, and keep each row that is sent once.
+pub(super) async fn check(server: &Server) -> Result<Tables, Failure> {
     let names = Topic::ALL.map(|topic| quoted(table_name(topic))).join(",");
     let ask = format!(
         "SELECT name, engine, engine_full FROM system.tables WHERE database = {} AND name IN ({names})",
@@ -45,48 +70,72 @@ pub(super) async fn check(server: &Server) -> Result<Vec<Topic>, Failure> {
     );
     let found = answer(server.questions().query(&ask).fetch_all::<(String, String, String)>()).await?;
     let ask = format!(
-        "SELECT table, name FROM system.columns WHERE database = {} AND table IN ({names})",
+        "SELECT table, name, type FROM system.columns WHERE database = {} AND table IN ({names})",
         quoted(&server.database)
     );
-    let there = answer(server.questions().query(&ask).fetch_all::<(String, String)>()).await?;
-    let mut replicated = Vec::new();
+    let there = answer(server.questions().query(&ask).fetch_all::<(String, String, String)>()).await?;
+    let ask = format!("SELECT name FROM system.merge_tree_settings WHERE name = '{WINDOW}'");
+    let windows = !answer(server.questions().query(&ask).fetch_all::<String>()).await?.is_empty();
+    let mut tables = Tables::default();
     for topic in Topic::ALL {
         let table = table_name(topic);
         match found.iter().find(|(name, _, _)| name == table) {
             None => return Err(Failure::Store(format!("table {table} is missing: run `weir-cloud init`"))),
             Some((_, engine, full)) => {
-                if let Some(why) = unfit(table, engine, full) {
+                if let Some(why) = unfit(table, engine, full, windows) {
                     return Err(Failure::Store(why));
                 }
                 if engine != "MergeTree" {
-                    replicated.push(topic);
+                    tables.replicated.push(topic);
                 }
             }
         }
-        let missing = |(name, _): &(&str, &str)| !there.iter().any(|(t, c)| t == table && c == name);
-        if let Some((column, _)) = columns(topic).into_iter().find(missing) {
-            return Err(Failure::Store(format!(
-                "table {table} has no column {column}: run `weir-cloud init`"
-            )));
+        let type_of = |column: &str| {
+            let found = there.iter().find(|(t, name, _)| t == table && name == column);
+            found.map(|(_, _, kind)| kind.as_str())
+        };
+        if is_older(topic, type_of).map_err(Failure::Store)? {
+            tables.older.push(topic);
         }
     }
-    Ok(replicated)
+    Ok(tables)
 }
 
-/// Why an engine cannot keep every row that is sent, once; with the way out.
-fn unfit(table: &str, engine: &str, full: &str) -> Option<String> {
+/// Whether columns of a topic's table have older types; or which is missing, or takes other bytes.
+fn is_older<'a>(topic: Topic, type_of: impl Fn(&str) -> Option<&'a str>) -> Result<bool, String> {
+    let table = table_name(topic);
+    let mut any = false;
+    for (column, kind) in columns(topic) {
+        let (older, found) = (older_type(kind), type_of(column));
+        let Some(found) = found else {
+            return Err(format!("table {table} has no column {column}: run `weir-cloud init`"));
+        };
+        if found != kind && found != older {
+            return Err(format!(
+                "table {table}: {column} is a {found} and must be {kind} or {older}: make the column or the table anew \
+                 (`weir-cloud init --dry-run` prints the statements)"
+            ));
+        }
+        any |= found != kind;
+    }
+    Ok(any)
+}
+
+/// Why an engine cannot keep every row that is sent, once; with the way out. `windows`: whether the server has
+/// deduplication windows; on one that has none, asking what arrived must do alone.
+fn unfit(table: &str, engine: &str, full: &str, windows: bool) -> Option<String> {
     match engine {
+        "MergeTree" if !windows => None,
         // These have a deduplication window by default.
         "ReplicatedMergeTree" | "SharedMergeTree" => None,
         "MergeTree" => {
             let window = full
-                .split_once("non_replicated_deduplication_window = ")
+                .split_once(&format!("{WINDOW} = "))
                 .and_then(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next())
                 .and_then(|digits| digits.parse::<u64>().ok());
             (window.unwrap_or(0) == 0).then(|| {
                 format!(
-                    "table {table} deduplicates nothing: ALTER TABLE {table} MODIFY SETTING \
-                     non_replicated_deduplication_window = 10000"
+                    "table {table} deduplicates nothing: ALTER TABLE {table} MODIFY SETTING {WINDOW} = 10000"
                 )
             })
         }
@@ -104,11 +153,33 @@ mod tests {
     #[test]
     fn only_engines_that_keep_every_row_once_are_fit() {
         let with = "MergeTree PARTITION BY x SETTINGS non_replicated_deduplication_window = 1000, a = 1";
-        assert_eq!(unfit("t", "MergeTree", with), None);
-        assert_eq!(unfit("t", "ReplicatedMergeTree", ""), None);
-        assert!(unfit("t", "MergeTree", "MergeTree ORDER BY x").unwrap().contains("MODIFY SETTING"));
-        let off = "MergeTree SETTINGS non_replicated_deduplication_window = 0";
-        assert!(unfit("t", "MergeTree", off).is_some());
-        assert!(unfit("t", "ReplacingMergeTree", with).unwrap().contains("ReplacingMergeTree"));
+        let unfit = |engine, full| unfit("t", engine, full, true);
+        assert_eq!(unfit("MergeTree", with), None);
+        assert_eq!(unfit("ReplicatedMergeTree", ""), None);
+        assert!(unfit("MergeTree", "MergeTree ORDER BY x").unwrap().contains("MODIFY SETTING"));
+        assert!(unfit("MergeTree", "MergeTree SETTINGS non_replicated_deduplication_window = 0").is_some());
+        assert!(unfit("ReplacingMergeTree", with).unwrap().contains("ReplacingMergeTree"));
+    }
+
+    #[test]
+    fn where_there_are_no_windows_asking_must_do() {
+        assert_eq!(unfit("t", "MergeTree", "MergeTree ORDER BY x", false), None);
+        assert!(unfit("t", "SummingMergeTree", "", false).is_some());
+    }
+
+    #[test]
+    fn columns_are_of_either_age_and_of_no_other_width() {
+        let types = columns(Topic::Enriched);
+        let newer = |column: &str| types.iter().find(|(name, _)| *name == column).map(|(_, kind)| *kind);
+        assert_eq!(is_older(Topic::Enriched, newer), Ok(false));
+        let mixed = |column: &str| if column == "time" { Some("Int64") } else { newer(column) };
+        assert_eq!(is_older(Topic::Enriched, mixed), Ok(true));
+        let seconds = |column: &str| if column == "time" { Some("DateTime") } else { newer(column) };
+        let refused = is_older(Topic::Enriched, seconds).unwrap_err();
+        assert!(
+            refused.contains("weir_readings: time is a DateTime and must be DateTime64(3, 'UTC') or Int64")
+        );
+        let less = |column: &str| if column == "rules" { None } else { newer(column) };
+        assert!(is_older(Topic::Enriched, less).unwrap_err().contains("has no column rules"));
     }
 }
