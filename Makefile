@@ -26,7 +26,7 @@ check: packages components
 
 # On a stack of its own (other ports, other folder): a running demo is left alone. Always taken down again.
 test: build
-	@trap '$(BIN)/weir-stack down --name test' EXIT
+	@trap '$(BIN)/weir-stack down --name test; $(BIN)/weir-stack down --name search' EXIT
 	$(BIN)/weir-stack up --name test --fresh
 	$(CARGO) test --release --workspace
 
@@ -38,6 +38,7 @@ down:
 	@if [[ -x $(BIN)/weir-stack ]]; then
 		$(BIN)/weir-stack down --name demo
 		$(BIN)/weir-stack down --name test
+		$(BIN)/weir-stack down --name search
 	else
 		echo "nothing was ever started here"
 	fi

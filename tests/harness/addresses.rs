@@ -19,14 +19,22 @@ pub const MYSQL_PASSWORD: &str = "weir-local";
 pub const MYSQL_DATABASE: &str = "weir";
 
 /// Stack names and their first ports, below Linux' range for outgoing connections (32768 and up).
-pub const STACKS: [(&str, u16); 5] =
-    [("demo", 18100), ("test", 18200), (CHAOS, 18300), (CHAOS_CLOUD, 18400), (CHAOS_SINKS, 18500)];
+pub const STACKS: [(&str, u16); 6] = [
+    ("demo", 18100),
+    ("test", 18200),
+    (CHAOS, 18300),
+    (CHAOS_CLOUD, 18400),
+    (CHAOS_SINKS, 18500),
+    (SEARCH, 18600),
+];
 /// The stack of the edge's fault suite: only Mosquitto and Kafka.
 pub const CHAOS: &str = "chaos";
 /// The stack of the processor's fault suite: three brokers of Kafka, their controller, and MariaDB.
 pub const CHAOS_CLOUD: &str = "chaos-cloud";
 /// The stack of the sinks' fault suite: one broker of Kafka, MariaDB and its replica, Elasticsearch, ClickHouse.
 pub const CHAOS_SINKS: &str = "chaos-sinks";
+/// The stack of the test over search servers: Kafka, Elasticsearch 8 and OpenSearch.
+pub const SEARCH: &str = "search";
 /// Brokers of [`CHAOS_CLOUD`].
 pub const BROKERS: u16 = 3;
 
@@ -87,6 +95,14 @@ impl Ports {
     /// Transport of Elasticsearch.
     pub fn elasticsearch_transport(self) -> u16 {
         self.base + 5
+    }
+    /// HTTP interface of OpenSearch.
+    pub fn opensearch(self) -> u16 {
+        self.base + 8
+    }
+    /// Transport of OpenSearch.
+    pub fn opensearch_transport(self) -> u16 {
+        self.base + 9
     }
     /// HTTP interface of the ClickHouse engine.
     pub fn clickhouse(self) -> u16 {
@@ -160,6 +176,9 @@ mod tests {
             assert_ne!(one, other);
         }
         let refused = Ports::of("prod").expect_err("unknown").to_string();
-        assert!(refused.contains("`demo`, `test`, `chaos`, `chaos-cloud`, `chaos-sinks`"), "{refused}");
+        assert!(
+            refused.contains("`demo`, `test`, `chaos`, `chaos-cloud`, `chaos-sinks`, `search`"),
+            "{refused}"
+        );
     }
 }

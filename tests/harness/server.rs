@@ -11,12 +11,13 @@ mod kafka;
 mod kafka_cluster;
 mod mariadb;
 mod mosquitto;
+mod search;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use crate::addresses::{CHAOS, CHAOS_CLOUD, CHAOS_SINKS, Ports};
+use crate::addresses::{CHAOS, CHAOS_CLOUD, CHAOS_SINKS, Ports, SEARCH};
 use crate::places::Places;
 use crate::readiness::Probe;
 
@@ -39,7 +40,7 @@ pub(crate) struct Recipe {
     pub(crate) probe: Probe,
 }
 
-/// All five, or those that a fault suite needs. The order is also that of `status`.
+/// All five, or those that a fault suite or the test over search servers needs. The order is also that of `status`.
 pub(crate) fn recipes(places: &Places, name: &str) -> Result<Vec<Recipe>> {
     let ports = Ports::of(name)?;
     let data = places.stack(name).join("data");
@@ -48,6 +49,13 @@ pub(crate) fn recipes(places: &Places, name: &str) -> Result<Vec<Recipe>> {
         let mut recipes = kafka_cluster::recipes(&data, &dist, ports)?;
         recipes.push(mariadb::recipe(&data, ports)?);
         return Ok(recipes);
+    }
+    if name == SEARCH {
+        return Ok(vec![
+            kafka::recipe(&data, &dist, ports)?,
+            search::elasticsearch_8(&data, &dist, ports)?,
+            search::opensearch(&data, &dist, ports)?,
+        ]);
     }
     if name == CHAOS_SINKS {
         return Ok(vec![

@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::{FlockOperation, flock};
 use weir_shared::clock::Deadline;
 
-use crate::addresses::{Addresses, Ports};
+use crate::addresses::{Addresses, Ports, SEARCH};
 use crate::control::{self, Exit, Reply, Request, State, Status, UnitStatus};
 use crate::install::{self, Progress};
 use crate::places::{Places, last_lines};
@@ -51,6 +51,9 @@ impl Stack {
             return Ok(stack);
         }
         install::everything(&stack.places, progress)?;
+        if name == SEARCH {
+            install::search_servers(&stack.places, progress)?;
+        }
         let folder = stack.data_dir();
         if fresh {
             wipe(&folder)?;
