@@ -26,7 +26,7 @@ check: packages components
 
 # On a stack of its own (other ports, other folder): a running demo is left alone. Always taken down again.
 test: build
-	@trap '$(BIN)/weir-stack down --name test; $(BIN)/weir-stack down --name old-clickhouse' EXIT
+	@trap 'for stack in test old-clickhouse search; do $(BIN)/weir-stack down --name $$stack; done' EXIT
 	$(BIN)/weir-stack up --name test --fresh
 	$(CARGO) test --release --workspace
 
@@ -39,6 +39,7 @@ down:
 		$(BIN)/weir-stack down --name demo
 		$(BIN)/weir-stack down --name test
 		$(BIN)/weir-stack down --name old-clickhouse
+		$(BIN)/weir-stack down --name search
 	else
 		echo "nothing was ever started here"
 	fi

@@ -54,7 +54,10 @@ pub(crate) fn run(config: &Config, dry_run: bool) -> Result<(), Error> {
         patiently("rules", deadline, || rule_tables(url, dry_run))?;
     }
     patiently("stores", deadline, || {
-        sinks::init(&config.sinks, dry_run).map_err(|e| Failure::Away(e.to_string()))
+        sinks::init(&config.sinks, dry_run).map_err(|e| {
+            let kind = if e.is::<sinks::Refused>() { Failure::Wrong } else { Failure::Away };
+            kind(e.to_string())
+        })
     })
 }
 

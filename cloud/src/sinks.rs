@@ -45,7 +45,7 @@ const INIT_SECONDS_MAX: u64 = 30;
 pub(crate) enum SinkName {
     /// MySQL or MariaDB.
     Mysql,
-    /// Elasticsearch 7.
+    /// Elasticsearch or OpenSearch.
     Elasticsearch,
     /// ClickHouse.
     Clickhouse,
@@ -111,6 +111,11 @@ enum Failure {
     Fenced,
 }
 
+/// Why a store cannot be made ready; waiting does not help.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Refused(String);
+
 /// What lies at the bottom of an error of an HTTP client; its own text only repeats the address.
 fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
@@ -123,13 +128,18 @@ fn root_cause(error: &dyn std::error::Error) -> String {
 /// Makes the tables, indices and templates of the enabled stores; with `dry_run` only prints them.
 ///
 /// # Errors
-/// The first store that is away or refuses; calling again is safe.
+/// The first store that is away or refuses; calling again is safe, and in vain where it is [`Refused`].
 pub(crate) fn init(config: &SinksConfig, dry_run: bool) -> Result<(), Error> {
     if let Some(config) = &config.mysql {
         within(mysql::tables::init(config, dry_run)).map_err(|e| format!("mysql: {e}"))?;
     }
     if let Some(config) = &config.elasticsearch {
-        within(elasticsearch::templates::init(config, dry_run)).map_err(|e| format!("elasticsearch: {e}"))?;
+        within(elasticsearch::templates::init(config, dry_run)).map_err(|e| {
+            match e.downcast::<Refused>() {
+                Ok(refused) => Error::from(Refused(format!("elasticsearch: {refused}"))),
+                Err(away) => format!("elasticsearch: {away}").into(),
+            }
+        })?;
     }
     if let Some(config) = &config.clickhouse {
         within(clickhouse::tables::init(config, dry_run)).map_err(|e| format!("clickhouse: {e}"))?;
@@ -137,11 +147,11 @@ pub(crate) fn init(config: &SinksConfig, dry_run: bool) -> Result<(), Error> {
     Ok(())
 }
 
-fn within(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Error> {
+fn within<E: Into<Error>>(work: impl Future<Output = Result<(), E>>) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let limited = async { tokio::time::timeout(Duration::from_secs(INIT_SECONDS_MAX), work).await };
     match runtime.block_on(limited) {
-        Ok(done) => done.map_err(Error::from),
+        Ok(done) => done.map_err(Into::into),
         Err(_) => Err(format!("no answer within {INIT_SECONDS_MAX} s").into()),
     }
 }

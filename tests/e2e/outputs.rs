@@ -22,6 +22,7 @@ use crate::first_light::first_light;
 use crate::outputs::records::{Records, Table};
 
 pub(crate) mod records;
+mod search;
 pub(crate) mod stores;
 
 /// Records that become visible together, and how often.

@@ -19,13 +19,14 @@ pub const MYSQL_PASSWORD: &str = "weir-local";
 pub const MYSQL_DATABASE: &str = "weir";
 
 /// Stack names and their first ports, below Linux' range for outgoing connections (32768 and up).
-pub const STACKS: [(&str, u16); 6] = [
+pub const STACKS: [(&str, u16); 7] = [
     ("demo", 18100),
     ("test", 18200),
     (CHAOS, 18300),
     (CHAOS_CLOUD, 18400),
     (CHAOS_SINKS, 18500),
     (OLD_CLICKHOUSE, 18600),
+    (SEARCH, 18700),
 ];
 /// The stack of the edge's fault suite: only Mosquitto and Kafka.
 pub const CHAOS: &str = "chaos";
@@ -35,6 +36,8 @@ pub const CHAOS_CLOUD: &str = "chaos-cloud";
 pub const CHAOS_SINKS: &str = "chaos-sinks";
 /// The stack of the test on an old server: ClickHouse 18.16, and a Kafka of its own, as a store has one consumer group.
 pub const OLD_CLICKHOUSE: &str = "old-clickhouse";
+/// The stack of the test over search servers: Kafka, Elasticsearch 8 and OpenSearch.
+pub const SEARCH: &str = "search";
 /// Brokers of [`CHAOS_CLOUD`].
 pub const BROKERS: u16 = 3;
 
@@ -95,6 +98,14 @@ impl Ports {
     /// Transport of Elasticsearch.
     pub fn elasticsearch_transport(self) -> u16 {
         self.base + 5
+    }
+    /// HTTP interface of OpenSearch.
+    pub fn opensearch(self) -> u16 {
+        self.base + 8
+    }
+    /// Transport of OpenSearch.
+    pub fn opensearch_transport(self) -> u16 {
+        self.base + 9
     }
     /// HTTP interface of the ClickHouse engine.
     pub fn clickhouse(self) -> u16 {
@@ -169,7 +180,9 @@ mod tests {
         }
         let refused = Ports::of("prod").expect_err("unknown").to_string();
         assert!(
-            refused.contains("`demo`, `test`, `chaos`, `chaos-cloud`, `chaos-sinks`, `old-clickhouse`"),
+            refused.contains(
+                "`demo`, `test`, `chaos`, `chaos-cloud`, `chaos-sinks`, `old-clickhouse`, `search`"
+            ),
             "{refused}"
         );
     }

@@ -1,7 +1,8 @@
 //! Brings what the servers need: Debian packages, jars, one Python library, the real sensor series.
 //!
 //! In: what is on the machine. Out: programs on the path, and `target/stack/dist/` with `kafka/`,
-//! `elasticsearch/`, `python/` and `data/`; for the benchmarks that need them also `go/`, `telegraf/` and `flink/`.
+//! `elasticsearch/`, `python/` and `data/`; for the benchmarks and tests that need them also `go/`, `telegraf/`, `flink/`,
+//! `elasticsearch-8/` and `opensearch/`.
 //! Guarantees: says what it installs; versions are pinned (Debian's are those of the release); a part is
 //! stamped with its version when it is complete, so an interrupted install is done again.
 //! On failure: the last lines of the installer's own output and where the rest is.
@@ -34,6 +35,11 @@ pub fn everything(places: &Places, progress: Progress<'_>) -> Result<()> {
         |dist| vec![maven::kafka(dist), maven::elasticsearch(dist), python::engine(dist), python::data(dist)],
         progress,
     )
+}
+
+/// Installs the search servers that only their own test starts.
+pub(crate) fn search_servers(places: &Places, progress: Progress<'_>) -> Result<()> {
+    install(places, |dist| vec![maven::elasticsearch_8(dist), maven::opensearch(dist)], progress)
 }
 
 /// Installs Telegraf, which one benchmark compares with; gives its program.

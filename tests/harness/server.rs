@@ -12,12 +12,13 @@ mod kafka;
 mod kafka_cluster;
 mod mariadb;
 mod mosquitto;
+mod search;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use crate::addresses::{CHAOS, CHAOS_CLOUD, CHAOS_SINKS, OLD_CLICKHOUSE, Ports};
+use crate::addresses::{CHAOS, CHAOS_CLOUD, CHAOS_SINKS, OLD_CLICKHOUSE, Ports, SEARCH};
 use crate::places::Places;
 use crate::readiness::Probe;
 
@@ -49,6 +50,13 @@ pub(crate) fn recipes(places: &Places, name: &str) -> Result<Vec<Recipe>> {
         let mut recipes = kafka_cluster::recipes(&data, &dist, ports)?;
         recipes.push(mariadb::recipe(&data, ports)?);
         return Ok(recipes);
+    }
+    if name == SEARCH {
+        return Ok(vec![
+            kafka::recipe(&data, &dist, ports)?,
+            search::elasticsearch_8(&data, &dist, ports)?,
+            search::opensearch(&data, &dist, ports)?,
+        ]);
     }
     if name == CHAOS_SINKS {
         return Ok(vec![

@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::{FlockOperation, flock};
 use weir_shared::clock::Deadline;
 
-use crate::addresses::{Addresses, OLD_CLICKHOUSE, Ports};
+use crate::addresses::{Addresses, OLD_CLICKHOUSE, Ports, SEARCH};
 use crate::control::{self, Exit, Reply, Request, State, Status, UnitStatus};
 use crate::install::{self, Progress};
 use crate::places::{Places, last_lines};
@@ -53,6 +53,9 @@ impl Stack {
         install::everything(&stack.places, progress)?;
         if name == OLD_CLICKHOUSE {
             install::old_clickhouse(&stack.places, progress)?;
+        }
+        if name == SEARCH {
+            install::search_servers(&stack.places, progress)?;
         }
         let folder = stack.data_dir();
         if fresh {

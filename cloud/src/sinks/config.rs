@@ -73,8 +73,16 @@ pub(crate) struct ElasticsearchConfig {
     pub(super) password: String,
     pub(super) prefix: String,
     pub(super) replicas: u64,
+    /// Days after which documents may be deleted; 0: never.
+    pub(super) retention_days: u64,
     pub(super) accepted_past_ms: i64,
     pub(super) accepted_future_ms: i64,
+    /// Whether the bodies of bulk requests are gzip.
+    pub(super) compression: bool,
+    /// Most bytes of the body of a bulk request before compression, but for one document that is larger.
+    pub(super) bulk_bytes_max: usize,
+    /// Most bulk requests at a time.
+    pub(super) concurrency_max: usize,
     pub(super) limits: Limits,
 }
 
@@ -134,14 +142,19 @@ fn read_mysql(section: &Section<'_>) -> Option<MysqlConfig> {
 
 fn read_elasticsearch(section: &Section<'_>) -> Option<ElasticsearchConfig> {
     let days = |key| i64::try_from(section.integer(key, 0..=36_500)).map_or(0, |d| d * 86_400_000);
+    let size = |key, range| usize::try_from(section.integer(key, range)).unwrap_or(usize::MAX);
     let config = ElasticsearchConfig {
         url: section.string("url"),
         user: section.string("user"),
         password: section.string("password"),
         prefix: section.required("prefix", "the first part of all index names"),
         replicas: section.integer("replicas", 0..=10),
+        retention_days: section.integer("retention_days", 0..=36_500),
         accepted_past_ms: days("accepted_past_days"),
         accepted_future_ms: days("accepted_future_days"),
+        compression: section.boolean("compression"),
+        bulk_bytes_max: size("bulk_bytes_max", 16_384..=100 << 20),
+        concurrency_max: size("concurrency_max", 1..=64),
         limits: read_limits(section, 100_000),
     };
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';

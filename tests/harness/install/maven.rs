@@ -1,7 +1,8 @@
-//! Jars from Maven Central: Kafka and Elasticsearch, and Flink, the peer of `make bench-process`.
+//! Jars from Maven Central: Kafka and Elasticsearch, further search servers for their test, and Flink, the peer of
+//! `make bench-process`.
 //!
-//! In: pinned coordinates. Out: `kafka/lib/*.jar`, `elasticsearch/lib/*.jar`, `flink/lib/*.jar` and the compiled launchers
-//! of the last two. Guarantees and failure: see `install.rs`.
+//! In: pinned coordinates. Out: `kafka/lib/*.jar`, `elasticsearch/lib/*.jar` and so on, and the compiled launchers of all but
+//! the first. Guarantees and failure: see `install.rs`.
 
 use std::fmt::Write;
 use std::fs;
@@ -20,6 +21,19 @@ const ELASTICSEARCH: &[&str] = &[
     "org.elasticsearch.plugin:transport-netty4-client:7.17.28",
     "org.apache.logging.log4j:log4j-core:2.17.1",
 ];
+const ELASTICSEARCH_8: &[&str] = &[
+    "org.elasticsearch:elasticsearch:8.17.0",
+    "org.elasticsearch.plugin:transport-netty4:8.17.0",
+    "org.apache.logging.log4j:log4j-core:2.19.0",
+];
+/// What tells Elasticsearch 8 of its module for HTTP, which it takes from a folder only.
+const NETTY_DESCRIPTOR: &str = "description=HTTP and transport\nname=transport-netty4\nversion=8.17.0\n\
+    elasticsearch.version=8.17.0\njava.version=17\nclassname=org.elasticsearch.transport.netty4.Netty4Plugin\n";
+const OPENSEARCH: &[&str] = &[
+    "org.opensearch:opensearch:2.19.1",
+    "org.opensearch.plugin:transport-netty4-client:2.19.1",
+    "org.apache.logging.log4j:log4j-core:2.21.0",
+];
 /// Flink 1.19 without its distribution, which is not there: the same jars, for a cluster inside one process.
 const FLINK: &[&str] = &[
     "org.apache.flink:flink-clients:1.19.2",
@@ -35,6 +49,8 @@ const FLINK: &[&str] = &[
 ];
 const FLINK_LAUNCHER: &str = include_str!("../bench/process/FlinkJob.java");
 const LAUNCHER: &str = include_str!("../server/EmbeddedElasticsearch.java");
+const LAUNCHER_8: &str = include_str!("../server/EmbeddedElasticsearch8.java");
+const OPENSEARCH_LAUNCHER: &str = include_str!("../server/EmbeddedOpenSearch.java");
 
 pub(super) fn kafka(dist: &Path) -> Part {
     Part {
@@ -59,6 +75,58 @@ pub(super) fn elasticsearch(dist: &Path) -> Part {
         build: |folder, log| {
             copy(ELASTICSEARCH, folder, log)?;
             compile("EmbeddedElasticsearch.java", LAUNCHER, folder, log)
+        },
+    }
+}
+
+pub(super) fn elasticsearch_8(dist: &Path) -> Part {
+    Part {
+        name: "elasticsearch-8",
+        content: format!(
+            "Elasticsearch 8 from Maven: {} (launcher {:08x})",
+            ELASTICSEARCH_8.join(" "),
+            xxh3_64(LAUNCHER_8.as_bytes()) >> 32
+        ),
+        folder: dist.join("elasticsearch-8"),
+        needs: &["mvn"],
+        build: |folder, log| {
+            copy(ELASTICSEARCH_8, folder, log)?;
+            netty_module(folder)?;
+            let modules = ["--module-path", "lib", "--add-modules", "org.elasticsearch.server"];
+            compile_with("EmbeddedElasticsearch8.java", LAUNCHER_8, &modules, folder, log)
+        },
+    }
+}
+
+/// Moves the jars of HTTP where Elasticsearch 8 looks for them; on the module path too they would be there twice.
+fn netty_module(folder: &Path) -> Result<()> {
+    let module = folder.join("modules/transport-netty4");
+    fs::create_dir_all(&module)?;
+    for jar in fs::read_dir(folder.join("lib"))? {
+        let jar = jar?;
+        let name = jar.file_name();
+        let of_module = |name: &str| name.starts_with("netty-") || name.starts_with("transport-netty4-");
+        if name.to_str().is_some_and(of_module) {
+            fs::rename(jar.path(), module.join(name))?;
+        }
+    }
+    fs::write(module.join("plugin-descriptor.properties"), NETTY_DESCRIPTOR)?;
+    Ok(())
+}
+
+pub(super) fn opensearch(dist: &Path) -> Part {
+    Part {
+        name: "opensearch",
+        content: format!(
+            "OpenSearch from Maven: {} (launcher {:08x})",
+            OPENSEARCH.join(" "),
+            xxh3_64(OPENSEARCH_LAUNCHER.as_bytes()) >> 32
+        ),
+        folder: dist.join("opensearch"),
+        needs: &["mvn"],
+        build: |folder, log| {
+            copy(OPENSEARCH, folder, log)?;
+            compile("EmbeddedOpenSearch.java", OPENSEARCH_LAUNCHER, folder, log)
         },
     }
 }
@@ -112,10 +180,15 @@ fn pom_of(coordinates: &[&str]) -> Result<String> {
 
 /// Compiles a launcher against the jars, into `launcher/`.
 fn compile(name: &str, launcher: &str, folder: &Path, log: &Path) -> Result<()> {
+    compile_with(name, launcher, &["-cp", "lib/*"], folder, log)
+}
+
+/// The same; the jars as these words say, seen from `folder`.
+fn compile_with(name: &str, launcher: &str, jars: &[&str], folder: &Path, log: &Path) -> Result<()> {
     let source = folder.join(name);
     fs::write(&source, launcher)?;
     let javac = java_home().context("no JDK of version 17 or newer")?.join("bin/javac");
     let mut command = Command::new(javac);
-    command.arg("-cp").arg(folder.join("lib/*")).arg("-d").arg(folder.join("launcher")).arg(source);
+    command.args(jars).arg("-d").arg(folder.join("launcher")).arg(source).current_dir(folder);
     run_tied(&mut command, log)
 }

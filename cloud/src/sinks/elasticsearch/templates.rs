@@ -1,4 +1,4 @@
-//! The index templates: making them, and checking that they are there.
+//! The index templates: making them, and checking that they are there; `init` also puts what [`super::retention`] wants.
 //!
 //! On failure: `init` may be called again; a missing template is named with what makes it, and the sink waits: an
 //! index made without it would map numbers by the first value it sees.
@@ -8,12 +8,15 @@ use elasticsearch::http::Method;
 use elasticsearch::http::StatusCode;
 use elasticsearch::http::headers::HeaderMap;
 
+use weir_shared::supervise::Error;
+
 use super::super::config::ElasticsearchConfig;
 use super::super::{Failure, Probe};
 use super::bulk::unreachable;
+use super::retention;
 
 /// What indices are called after the prefix, and their templates.
-const TEMPLATES: [(&str, &str); 5] = [
+pub(super) const TEMPLATES: [(&str, &str); 5] = [
     ("readings", include_str!("../../../../deploy/elasticsearch/readings.json")),
     ("rejected", include_str!("../../../../deploy/elasticsearch/rejected.json")),
     ("aggregates", include_str!("../../../../deploy/elasticsearch/aggregates.json")),
@@ -22,22 +25,30 @@ const TEMPLATES: [(&str, &str); 5] = [
 ];
 
 /// Makes or renews the templates; with `dry_run` prints them.
-pub(in crate::sinks) async fn init(config: &ElasticsearchConfig, dry_run: bool) -> Result<(), Failure> {
-    let client = super::client(config).map_err(|e| Failure::Store(e.to_string()))?;
+pub(in crate::sinks) async fn init(config: &ElasticsearchConfig, dry_run: bool) -> Result<(), Error> {
+    let client = super::client(config)?;
     for (name, template) in TEMPLATES {
         let name = format!("{}-{name}", config.prefix);
-        let template =
-            template.replace("{prefix}", &config.prefix).replace("{replicas}", &config.replicas.to_string());
+        let template = filled(template, config);
         if dry_run {
             tracing::info!("would put the index template {name}:\n{template}");
             continue;
         }
-        let (status, text) = ask(&client, Method::Put, &name, Some(&template)).await?;
+        let (status, text) = ask(&client, Method::Put, &path_of(&name), Some(&template)).await?;
         if !status.is_success() {
-            return Err(Failure::Store(format!("index template {name}: {status}: {text}")));
+            return Err(format!("index template {name}: {status}: {text}").into());
         }
     }
-    Ok(())
+    retention::init(&client, config, dry_run).await
+}
+
+fn path_of(template: &str) -> String {
+    format!("/_index_template/{template}")
+}
+
+/// A template with what is configured.
+pub(super) fn filled(template: &str, config: &ElasticsearchConfig) -> String {
+    template.replace("{prefix}", &config.prefix).replace("{replicas}", &config.replicas.to_string())
 }
 
 /// Asks without changing anything.
@@ -51,11 +62,7 @@ pub(in crate::sinks) async fn probe(config: &ElasticsearchConfig) -> Result<Prob
         number: String,
     }
     let client = super::client(config).map_err(|e| Failure::Store(e.to_string()))?;
-    let sent =
-        client.transport().send(Method::Get, "/", HeaderMap::new(), None::<&()>, None::<&str>, None).await;
-    let response = sent.map_err(|e| unreachable(&e))?;
-    let status = response.status_code();
-    let text = response.text().await.map_err(|e| unreachable(&e))?;
+    let (status, text) = ask(&client, Method::Get, "/", None).await?;
     let root: Root = serde_json::from_str(&text)
         .map_err(|_| Failure::Store(format!("{}: {status}: not an answer of Elasticsearch", config.url)))?;
     let tables = check(&client, &config.prefix).await.map_err(|e| e.to_string());
@@ -66,7 +73,7 @@ pub(in crate::sinks) async fn probe(config: &ElasticsearchConfig) -> Result<Prob
 pub(super) async fn check(client: &Client, prefix: &str) -> Result<(), Failure> {
     for (name, _) in TEMPLATES {
         let name = format!("{prefix}-{name}");
-        let (status, text) = ask(client, Method::Get, &name, None).await?;
+        let (status, text) = ask(client, Method::Get, &path_of(&name), None).await?;
         if status == StatusCode::NOT_FOUND {
             let missing = format!("index template {name} is missing: run `weir-cloud init`");
             return Err(Failure::Store(missing));
@@ -78,14 +85,14 @@ pub(super) async fn check(client: &Client, prefix: &str) -> Result<(), Failure> 
     Ok(())
 }
 
-async fn ask(
+/// Status and text of an answer.
+pub(super) async fn ask(
     client: &Client,
     method: Method,
-    template: &str,
+    path: &str,
     body: Option<&str>,
 ) -> Result<(StatusCode, String), Failure> {
-    let path = format!("/_index_template/{template}");
-    let sent = client.transport().send(method, &path, HeaderMap::new(), None::<&()>, body, None).await;
+    let sent = client.transport().send(method, path, HeaderMap::new(), None::<&()>, body, None).await;
     let response = sent.map_err(|e| unreachable(&e))?;
     let status = response.status_code();
     let text = response.text().await.map_err(|e| unreachable(&e))?;
