@@ -1,8 +1,8 @@
 //! The figures of the programs on one machine that also runs the servers and the load.
 //!
 //! The flow: [`edge`] (messages per second, acknowledged), [`cloud`] (events per second out of a backlog), [`latency`]
-//! (from publishing to each store), [`process`] (the processor beside Apache Flink), [`sinks`] (rows per second into each
-//! store). Each gives a JSON object with its figures, what was wanted, and `ok`.
+//! (from publishing to each store), [`process`] (the processor beside Apache [`flink`]), [`sinks`] (rows per second into each
+//! store, beside Flink again). Each gives a JSON object with its figures, what was wanted, and `ok`.
 //! Guarantees: counts come from the servers (rows, offsets) or from counters that are compared with what was sent; a
 //! figure over the wrong number of rows is an error. On failure: an error.
 
@@ -10,6 +10,7 @@ mod arrivals;
 mod backlog;
 pub mod cloud;
 pub mod edge;
+mod flink;
 pub mod latency;
 pub mod process;
 pub mod sinks;

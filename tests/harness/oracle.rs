@@ -340,6 +340,24 @@ impl Oracle {
         self.runtime.block_on(elasticsearch::post(&self.http, &url, body))
     }
 
+    /// How many documents of some indices of Elasticsearch a search finds now; `None` while an index is being made.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub fn documents(&self, indices: &str) -> anyhow::Result<Option<u64>> {
+        let url = format!("{}/{indices}/_count", self.addresses.elasticsearch_url);
+        self.runtime.block_on(elasticsearch::count_now(&self.http, &url))
+    }
+
+    /// Gets something from Elasticsearch.
+    ///
+    /// # Errors
+    /// The server's.
+    pub fn get_from_elasticsearch(&self, path: &str) -> anyhow::Result<serde_json::Value> {
+        let url = format!("{}/{path}", self.addresses.elasticsearch_url);
+        self.runtime.block_on(elasticsearch::get(&self.http, &url))
+    }
+
     /// Lets searches in Elasticsearch find everything that is in.
     ///
     /// # Errors
@@ -355,6 +373,23 @@ impl Oracle {
     pub fn put_in_elasticsearch(&self, path: &str, body: &serde_json::Value) -> anyhow::Result<()> {
         let url = format!("{}/{path}", self.addresses.elasticsearch_url);
         self.runtime.block_on(elasticsearch::put(&self.http, &url, body)).map(drop)
+    }
+
+    /// Deletes an index of Elasticsearch, if it is there.
+    ///
+    /// # Errors
+    /// The server's.
+    pub fn remove_in_elasticsearch(&self, index: &str) -> anyhow::Result<()> {
+        let url = format!("{}/{index}?ignore_unavailable=true", self.addresses.elasticsearch_url);
+        self.runtime.block_on(async {
+            let answer = self.http.delete(url).send().await.context("Elasticsearch")?;
+            ensure!(
+                answer.status().is_success(),
+                "Elasticsearch, delete of {index}: {}",
+                answer.text().await?
+            );
+            Ok(())
+        })
     }
 
     /// Deletes one document of Elasticsearch, by its index and id.

@@ -30,6 +30,7 @@ use weir_shared::{clock, wire};
 
 use super::arrivals::Arrivals;
 use super::backlog::{self, Backlog, Begin, Lag};
+use super::flink::Cluster;
 use super::{LOOK_EVERY, seconds, usage, watch};
 use crate::install::Flink;
 use crate::oracle::Oracle;
@@ -228,7 +229,9 @@ impl<'a> Bench<'a> {
     ) -> anyhow::Result<Self> {
         let brokers = stack.addresses().kafka;
         let enriched = Arrivals::new(&brokers, wire::ENRICHED)?;
-        let peer = jars.map(|jars| Peer::new(stack, jars, enriched.partitions()?)).transpose()?;
+        let partitions = enriched.partitions()?;
+        let cluster = jars.map(|jars| Cluster::new(stack, jars)).transpose()?;
+        let peer = cluster.map(|cluster| Peer { cluster, partitions });
         let status = stack.status_if_up()?.context("the stack is not up")?;
         let kafka = status.units.iter().find(|unit| unit.name == "kafka").and_then(|unit| unit.pid);
         let kafka = kafka.context("kafka does not run")?;
@@ -291,11 +294,11 @@ impl<'a> Bench<'a> {
         let life = peer.start(stage, readings, begin)?;
         let before = life.output.ends()?;
         let first = if readings == Readings::Every { begin.clone() } else { Begin::new() };
-        let measured = self.steady(life.pid, &peer.log(), || life.output.count()).and_then(|speed| {
+        let measured = self.steady(life.pid, &peer.cluster.log(), || life.output.count()).and_then(|speed| {
             judge::exactly(&self.brokers, &life.topic, &before, &first, READINGS)?;
             Ok(speed)
         });
-        peer.stop()?;
+        peer.cluster.stop()?;
         measured
     }
 

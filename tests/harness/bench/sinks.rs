@@ -1,29 +1,46 @@
-//! How fast each store gets what waits in `weir.enriched`, exactly once: each sink alone, then all three in one process.
+//! How fast each store gets what waits in `weir.enriched`, exactly once: each sink alone, Apache Flink ([`flink`]) from the
+//! same records into the same MySQL and Elasticsearch, then all three sinks in one process.
 //!
 //! 1,000,000 readings of about 200 bytes from 1,000 devices are put into `weir.readings` and processed before anything is
 //! measured. Rows are counted in the stores; time runs from the last look at which nothing had come, so that starting is
-//! left out. CPU seconds are those of weir-cloud and of the store in that time; all servers and the load's brokers share
-//! the machine. For ClickHouse also how fast the engine reads the same rows from a file, with nothing else running.
+//! left out; of Flink also the first tenth, so that compiling is. CPU seconds are those of the program and of the store in
+//! that time; all servers and the load's brokers share the machine. For ClickHouse also how fast the engine reads the same
+//! rows from a file, with nothing else running.
+//! Guarantees: every store ends with exactly the backlog, Flink's with the same rows as Weir's. On failure: an error,
+//! Flink's with the exceptions in its log.
+
+mod flink;
 
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use serde_json::{Map, Value, json};
 use weir_shared::clock::{self, Deadline};
+use weir_shared::wire;
 
-use super::backlog::{self, Lag};
+use super::arrivals::Arrivals;
+use super::backlog::{self, Begin, Lag};
 use super::cloud::{SINKS, backlog_of, exactly, rows_of};
+use super::flink::Cluster;
 use super::{COUNT_EVERY, LOOK_EVERY, seconds, usage, watch};
+use crate::install::Flink;
 use crate::oracle::{Oracle, Rows, Store};
 use crate::programs::{Program, Programs};
 use crate::stack::Stack;
+use flink::Peer;
 
 const READINGS: u64 = 1_000_000;
 const WITHIN: Duration = Duration::from_secs(300);
+const PEER_WITHIN: Duration = Duration::from_secs(500);
 /// Rows a second, one sink alone.
 const WANTED: [u64; 3] = [75_000, 40_000, 250_000];
+/// How many times Flink's rows a second.
+const WANTED_RATIO: [(Store, f64); 2] = [(Store::Mysql, 3.0), (Store::Elasticsearch, 4.0)];
+/// The first of Flink's rows are not measured.
+const PEER_WARM_UP: u64 = READINGS / 10;
 
-/// Measures; the cloud is stopped before and after, and the edge must not run.
+/// Measures; the cloud is stopped before and after, and the edge must not run. Without `jars` there is no Flink to compare
+/// with.
 ///
 /// # Errors
 /// When a store does not end with exactly the backlog, or something fails.
@@ -31,12 +48,17 @@ pub fn measure(
     stack: &Stack,
     programs: &Programs<'_>,
     oracle: &Oracle,
+    jars: Option<Flink>,
     tell: &mut dyn FnMut(&str),
 ) -> anyhow::Result<Value> {
-    let bench = Bench { stack, programs, oracle, lag: Lag::new(&stack.addresses().kafka)? };
+    let brokers = stack.addresses().kafka;
+    let bench = Bench { stack, programs, oracle, lag: Lag::new(&brokers)? };
+    let cluster = jars.map(|jars| Cluster::new(stack, jars)).transpose()?;
+    let peer = cluster.map(|cluster| Peer { cluster, oracle });
     let mut figures = Map::new();
-    let mut ok = true;
+    let mut ok = peer.is_some();
     let before = oracle.rows()?;
+    let begin = Arrivals::new(&brokers, wire::ENRICHED)?.ends()?;
     bench.process_a_backlog()?;
     for (sink, wanted) in SINKS.into_iter().zip(WANTED) {
         let mut measured = bench.alone(sink, &before)?;
@@ -46,6 +68,18 @@ pub fn measure(
         figures.insert(format!("{}_alone", sink.name()), measured);
     }
     exactly(oracle, &before, READINGS)?;
+    for ((store, wanted), peer) in WANTED_RATIO.into_iter().zip(std::iter::repeat(peer.as_ref())) {
+        let Some(peer) = peer else { break };
+        let name = store.name();
+        let measured = bench.flink(peer, store, &begin)?;
+        tell(&format!("flink, {name}: {measured}"));
+        let per_second = |of: &Value| of["rows_per_second"].as_f64().context("rows a second");
+        let ratio = per_second(&figures[&format!("{name}_alone")])? / per_second(&measured)?;
+        ok &= ratio >= wanted;
+        figures.insert(format!("flink_{name}"), measured);
+        figures
+            .insert(format!("ratio_{name}"), json!({"weir_to_flink": hundredths(ratio), "wanted": wanted}));
+    }
     let from_file = bench.read_a_file()?;
     tell(&format!("ClickHouse from a file: {from_file} rows/s"));
     figures.insert("clickhouse_from_a_file_per_second".to_owned(), from_file.into());
@@ -78,35 +112,68 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// CPU seconds of weir-cloud and of the store's server so far.
-    fn cpu(&self, sink: Store) -> anyhow::Result<[f64; 2]> {
-        let server = if sink == Store::Mysql { "mariadb" } else { sink.name() };
+    /// Rows that came. Of Elasticsearch as its own refreshing shows them, every second: to refresh at each look as well
+    /// cost it much.
+    fn seen(&self, sink: Store, before: &Rows) -> anyhow::Result<u64> {
+        if sink == Store::Elasticsearch {
+            let documents = self.oracle.documents("weir-readings-*")?;
+            return Ok(documents.unwrap_or(0).saturating_sub(before.of(sink)));
+        }
+        rows_of(sink, self.oracle, before)
+    }
+
+    /// CPU seconds of a program and of the store's server so far.
+    fn cpu(&self, program: u32, store: Store) -> anyhow::Result<[f64; 2]> {
+        let server = if store == Store::Mysql { "mariadb" } else { store.name() };
         let status = self.stack.status_if_up()?.context("the stack is not up")?;
         let unit = status.units.iter().find(|unit| unit.name == server).and_then(|unit| unit.pid);
-        let cloud = self.programs.pid(Program::Cloud)?.context("weir-cloud ended")?;
-        Ok([usage::of(cloud)?.cpu_seconds, usage::of(unit.context(server)?)?.cpu_seconds])
+        Ok([usage::of(program)?.cpu_seconds, usage::of(unit.context(server)?)?.cpu_seconds])
     }
 
     fn alone(&self, sink: Store, before: &Rows) -> anyhow::Result<Value> {
         self.programs.start_role(&["sink", sink.name()])?;
-        let mut cpu_before = [0.0; 2];
-        let drained = watch(READINGS, WITHIN, COUNT_EVERY, || {
-            let rows = rows_of(sink, self.oracle, before)?;
-            if rows == 0 {
-                cpu_before = self.cpu(sink)?;
-            }
-            Ok(Some(rows))
-        })?;
-        let cpu = self.cpu(sink)?;
         let pid = self.programs.pid(Program::Cloud)?.context("weir-cloud ended")?;
-        let resident = usage::of(pid)?.resident_mb_max;
+        let measured = self.filled(pid, sink, WITHIN, 0, || self.seen(sink, before))?;
         self.programs.stop_one(Program::Cloud)?;
-        let tenth = |x: f64| (x * 10.0).round() / 10.0;
-        let [weir, server] = [0, 1].map(|at| tenth(cpu[at] - cpu_before[at]));
-        let cores = tenth((cpu[1] - cpu_before[1]) / drained.took.as_secs_f64());
+        Ok(measured)
+    }
+
+    fn flink(&self, peer: &Peer<'_>, store: Store, begin: &Begin) -> anyhow::Result<Value> {
+        let pid = peer.start(store, begin)?;
+        let measured = self.filled(pid, store, PEER_WITHIN, PEER_WARM_UP, || peer.seen(store));
+        peer.cluster.stop()?;
+        let measured = measured.with_context(|| peer.cluster.why())?;
+        let rows = peer.rows(store)?;
+        ensure!(rows == READINGS, "Flink's {} has {rows} rows of {READINGS}", store.name());
+        peer.check(store)?;
+        peer.remove(store)?;
+        Ok(measured)
+    }
+
+    /// Watches a program that has just been started until the store has all rows. The first ones are not measured.
+    fn filled(
+        &self,
+        program: u32,
+        store: Store,
+        within: Duration,
+        first: u64,
+        rows: impl Fn() -> anyhow::Result<u64>,
+    ) -> anyhow::Result<Value> {
+        let mut before = [0.0; 2];
+        let drained = watch(READINGS - first, within, COUNT_EVERY, || {
+            let measured = rows()?.saturating_sub(first);
+            let now = self.cpu(program, store)?; // an error when it has ended
+            if measured == 0 {
+                before = now;
+            }
+            Ok(Some(measured))
+        })?;
+        let after = self.cpu(program, store)?;
+        let [own, server] = [0, 1].map(|at| after[at] - before[at]);
         Ok(json!({
-            "rows_per_second": drained.per_second(), "cpu_seconds": weir, "server_cpu_seconds": server,
-            "server_cores": cores, "resident_mb_max": resident,
+            "rows_per_second": drained.per_second(), "cpu_seconds": tenth(own), "server_cpu_seconds": tenth(server),
+            "server_cores": tenth(server / drained.took.as_secs_f64()),
+            "resident_mb_max": usage::of(program)?.resident_mb_max,
         }))
     }
 
@@ -120,7 +187,7 @@ impl Bench<'_> {
             ensure!(!deadline.passed(), "after {WITHIN:?} only these have everything: {done:?}");
             let now = clock::instant();
             for sink in SINKS {
-                let rows = rows_of(sink, self.oracle, before)?;
+                let rows = self.seen(sink, before)?;
                 moved |= rows > 0;
                 if rows >= READINGS {
                     done.entry(sink.name()).or_insert_with(|| json!(seconds(begun.elapsed())));
@@ -151,4 +218,12 @@ impl Bench<'_> {
         ensure!(rows >= READINGS, "the copy has {rows} rows");
         Ok((rows as f64 / took.as_secs_f64()).round() as u64)
     }
+}
+
+fn tenth(x: f64) -> f64 {
+    (x * 10.0).round() / 10.0
+}
+
+fn hundredths(x: f64) -> f64 {
+    (x * 100.0).round() / 100.0
 }

@@ -48,8 +48,10 @@ enum What {
     ProcessAlone,
     /// How soon the processor has a million keys again, and ten.
     Restore,
-    /// Rows per second into each store alone, and into all three.
+    /// Rows per second into each store alone, beside Apache Flink, and into all three.
     Sinks,
+    /// The same without Flink.
+    SinksAlone,
     /// From publishing to each store, at 5,000 readings/s.
     Latency,
 }
@@ -68,7 +70,7 @@ fn main() -> ExitCode {
         What::Cloud => "bench-cloud",
         What::Process | What::ProcessAlone => "bench-process",
         What::Restore => "bench-restore",
-        What::Sinks => "bench-sinks",
+        What::Sinks | What::SinksAlone => "bench-sinks",
         What::Latency => "bench-latency",
     };
     let (ok, figures) = match measure(&command_line) {
@@ -109,8 +111,11 @@ fn measure(wanted: &CommandLine) -> anyhow::Result<Map<String, Value>> {
         let measured = bench::process::restore(&stack, &programs, &oracle, &mut tell)?;
         figures.insert("restore".to_owned(), measured);
     }
-    if wanted.what == What::Sinks {
-        figures.insert("sinks".to_owned(), bench::sinks::measure(&stack, &programs, &oracle, &mut tell)?);
+    if matches!(wanted.what, What::Sinks | What::SinksAlone) {
+        let compare = wanted.what == What::Sinks;
+        let jars = compare.then(|| install::flink(&Places::find()?, &mut tell)).transpose()?;
+        let measured = bench::sinks::measure(&stack, &programs, &oracle, jars, &mut tell)?;
+        figures.insert("sinks".to_owned(), measured);
     }
     if matches!(wanted.what, What::All | What::Latency) {
         figures.insert("latency".to_owned(), bench::latency::measure(&stack, &programs, &oracle, &mut tell)?);

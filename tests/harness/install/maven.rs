@@ -1,5 +1,5 @@
 //! Jars from Maven Central: Kafka and Elasticsearch, further search servers for their test, and Flink, the peer of
-//! `make bench-process`.
+//! `make bench-process` and `make bench-sinks`.
 //!
 //! In: pinned coordinates. Out: `kafka/lib/*.jar`, `elasticsearch/lib/*.jar` and so on, and the compiled launchers of all but
 //! the first. Guarantees and failure: see `install.rs`.
@@ -34,7 +34,8 @@ const OPENSEARCH: &[&str] = &[
     "org.opensearch.plugin:transport-netty4-client:2.19.1",
     "org.apache.logging.log4j:log4j-core:2.21.0",
 ];
-/// Flink 1.19 without its distribution, which is not there: the same jars, for a cluster inside one process.
+/// Flink 1.19 without its distribution, which is not there: the same jars, for a cluster inside one process. The newest
+/// connector for Elasticsearch 7 is that of 1.17, which runs on 1.19.
 const FLINK: &[&str] = &[
     "org.apache.flink:flink-clients:1.19.2",
     "org.apache.flink:flink-table-planner_2.12:1.19.2",
@@ -43,11 +44,13 @@ const FLINK: &[&str] = &[
     "org.apache.flink:flink-connector-base:1.19.2",
     "org.apache.flink:flink-connector-kafka:3.3.0-1.19",
     "org.apache.flink:flink-connector-jdbc:3.2.0-1.19",
+    "org.apache.flink:flink-sql-connector-elasticsearch7:3.0.1-1.17",
     "org.mariadb.jdbc:mariadb-java-client:3.4.1",
+    "com.mysql:mysql-connector-j:8.4.0",
     "org.apache.logging.log4j:log4j-slf4j-impl:2.17.1",
     "org.apache.logging.log4j:log4j-core:2.17.1",
 ];
-const FLINK_LAUNCHER: &str = include_str!("../bench/process/FlinkJob.java");
+const FLINK_LAUNCHER: &str = include_str!("../bench/flink/FlinkJob.java");
 const LAUNCHER: &str = include_str!("../server/EmbeddedElasticsearch.java");
 const LAUNCHER_8: &str = include_str!("../server/EmbeddedElasticsearch8.java");
 const OPENSEARCH_LAUNCHER: &str = include_str!("../server/EmbeddedOpenSearch.java");

@@ -111,6 +111,16 @@ async fn count_by(http: &Client, url: &str, index: &str, query: &Value) -> anyho
     answer["count"].as_u64().with_context(|| format!("Elasticsearch, _count of {index}: {answer}"))
 }
 
+/// `None` while a shard is not there yet.
+pub(super) async fn count_now(http: &Client, url: &str) -> anyhow::Result<Option<u64>> {
+    let answer = http.get(url).send().await.context("Elasticsearch")?;
+    if answer.status() == StatusCode::SERVICE_UNAVAILABLE {
+        return Ok(None);
+    }
+    let answer: Value = answer.json().await.with_context(|| format!("answer of {url}"))?;
+    Ok(Some(answer["count"].as_u64().with_context(|| format!("Elasticsearch, {url}: {answer}"))?))
+}
+
 async fn first_page(http: &Client, url: &str, index: &str, query: &Value, size: u64) -> anyhow::Result<Page> {
     let body = json!({"size": size, "query": query, "sort": ["_doc"]});
     post(http, &format!("{url}/{index}/_search?scroll={KEEP}"), &body).await
@@ -134,19 +144,22 @@ pub(super) async fn post<T: serde::de::DeserializeOwned>(
     url: &str,
     body: &Value,
 ) -> anyhow::Result<T> {
-    send(http.post(url), url, body).await
+    send(http.post(url).json(body), url).await
 }
 
 pub(super) async fn put(http: &Client, url: &str, body: &Value) -> anyhow::Result<Value> {
-    send(http.put(url), url, body).await
+    send(http.put(url).json(body), url).await
+}
+
+pub(super) async fn get(http: &Client, url: &str) -> anyhow::Result<Value> {
+    send(http.get(url), url).await
 }
 
 async fn send<T: serde::de::DeserializeOwned>(
     request: reqwest::RequestBuilder,
     url: &str,
-    body: &Value,
 ) -> anyhow::Result<T> {
-    let answer = request.json(body).send().await.context("Elasticsearch")?;
+    let answer = request.send().await.context("Elasticsearch")?;
     let (status, bytes) = (answer.status(), answer.bytes().await?);
     if !status.is_success() {
         bail!("Elasticsearch, {url}: {status}: {}", String::from_utf8_lossy(&bytes));

@@ -15,9 +15,19 @@ import org.apache.flink.table.api.TableResult;
  * exit code 1.
  */
 public final class FlinkJob {
-    public static void main(String[] arguments) throws Exception {
+    public static void main(String[] arguments) {
+        try {
+            run(Path.of(arguments[0]), Path.of(arguments[1]));
+        } catch (Throwable error) {
+            error.printStackTrace();
+            System.exit(1); // threads of the cluster would keep the process
+        }
+        System.exit(0);
+    }
+
+    private static void run(Path optionsFile, Path job) throws Exception {
         Properties options = new Properties();
-        try (InputStream in = Files.newInputStream(Path.of(arguments[0]))) {
+        try (InputStream in = Files.newInputStream(optionsFile)) {
             options.load(in);
         }
         Configuration configuration = new Configuration();
@@ -25,13 +35,12 @@ public final class FlinkJob {
         TableEnvironment tables = TableEnvironment.create(
                 EnvironmentSettings.newInstance().inStreamingMode().withConfiguration(configuration).build());
         TableResult last = null;
-        for (String statement : Files.readString(Path.of(arguments[1])).split(";\\s*\\R")) {
+        for (String statement : Files.readString(job).split(";\\s*\\R")) {
             if (!statement.isBlank()) {
                 last = tables.executeSql(statement);
             }
         }
         System.out.println("running");
         last.await();
-        System.exit(0);
     }
 }
