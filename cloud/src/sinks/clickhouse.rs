@@ -23,6 +23,8 @@ pub(super) mod witness;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinSet;
 use weir_shared::supervise::{Error, Stop};
 
 use super::batch::{Batch, Part, Range, Topic};
@@ -54,6 +56,8 @@ pub(super) struct Clickhouse {
     tables: Tables,
     dead_letters: DeadLetters,
     reread: Reread,
+    /// Inserts run here, one at a time, while the next block is encoded.
+    inserts: Runtime,
 }
 
 impl Clickhouse {
@@ -62,7 +66,13 @@ impl Clickhouse {
         dead_letters: DeadLetters,
         reread: Reread,
     ) -> Result<Self, Error> {
-        Ok(Self { server: Server::new(config)?, tables: Tables::default(), dead_letters, reread })
+        let inserts = Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("clickhouse-inserts")
+            .enable_all()
+            .build()?;
+        let (server, tables) = (Server::new(config)?, Tables::default());
+        Ok(Self { server, tables, dead_letters, reread, inserts })
     }
 }
 
@@ -108,6 +118,8 @@ impl Store for Clickhouse {
         let mut receipts = Receipts::default();
         let mut letters = Vec::new();
         let mut skipped = Count::default();
+        // Dropped when anything fails, which ends the insert that is on its way.
+        let mut on_its_way = JoinSet::new();
         for plan in &plans {
             let part = plan.range.part;
             let encoded = encode(batch, part, self.tables.format(part.topic), |_| true, &mut receipts);
@@ -115,9 +127,11 @@ impl Store for Clickhouse {
             skipped += encoded.skipped;
             for block in encoded.blocks {
                 kill_during("sink.c2");
-                self.send(plan, block).await?;
+                arrived(&mut on_its_way).await?;
+                on_its_way.spawn_on(self.send(plan, block), self.inserts.handle());
             }
         }
+        arrived(&mut on_its_way).await?;
         kill_at("sink.c3");
         self.finish(source, batch, &letters, &ranges)?;
         kill_at("sink.c4");
@@ -127,6 +141,15 @@ impl Store for Clickhouse {
 
     async fn idle(&mut self, _source: &Source) -> Result<(), Failure> {
         Ok(())
+    }
+}
+
+/// Waits for the insert that is on its way, if any.
+async fn arrived(on_its_way: &mut JoinSet<Result<(), Failure>>) -> Result<(), Failure> {
+    match on_its_way.join_next().await {
+        Some(Ok(inserted)) => inserted,
+        Some(Err(error)) => Err(Failure::Store(format!("insert not awaited: {error}"))),
+        None => Ok(()),
     }
 }
 
@@ -158,10 +181,10 @@ impl Clickhouse {
     }
 
     /// Sends a block as planned.
-    async fn send(&self, plan: &Plan, block: Block) -> Result<(), Failure> {
+    fn send(&self, plan: &Plan, block: Block) -> impl Future<Output = Result<(), Failure>> + Send + use<> {
         let token = plan.token(SinkName::Clickhouse.group(), block.month);
         let query_id = format!("{}{}", plan.query_prefix(&self.server.database), block.month);
-        self.insert(plan, &token, &query_id, block.body).await
+        self.insert(plan, &token, &query_id, block.body)
     }
 
     /// Sends the rows of a block that did not arrive with the rest of it.
@@ -177,9 +200,15 @@ impl Clickhouse {
         self.insert(plan, &token, &query_id, block.body).await
     }
 
-    async fn insert(&self, plan: &Plan, token: &str, query_id: &str, body: Vec<u8>) -> Result<(), Failure> {
+    fn insert(
+        &self,
+        plan: &Plan,
+        token: &str,
+        query_id: &str,
+        body: Vec<u8>,
+    ) -> impl Future<Output = Result<(), Failure>> + Send + use<> {
         let topic = plan.range.part.topic;
-        self.server.insert(topic, token, query_id, (self.tables.format(topic), body)).await
+        self.server.insert(topic, token, query_id, (self.tables.format(topic), body))
     }
 
     /// Brings open plans to their end, whoever began them: those that arrived whole together, with one question for each

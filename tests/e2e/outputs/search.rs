@@ -54,7 +54,7 @@ fn store_a_run(programs: &Programs<'_>, addresses: &Addresses) {
     let mut records = Records::new(&new_run_name());
     records.all.push(unmappable(&records.run));
     std::thread::scope(|scope| {
-        let sender = scope.spawn(|| send(&addresses.kafka, &records.all));
+        let sender = scope.spawn(|| send(&addresses.kafka, &records.all, TRANSACTION_EVERY));
         while found(&oracle, &records)[&Table::Readings].len() < KILL_AT {
             assert!(!sender.is_finished(), "{url}: too few documents when all was sent");
             std::thread::park_timeout(Duration::from_millis(50));

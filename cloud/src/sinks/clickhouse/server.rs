@@ -115,14 +115,14 @@ impl Server {
         self.known.iter().any(|name| name == TOKEN)
     }
 
-    /// Inserts one block.
-    pub(super) async fn insert(
+    /// Inserts one block. What is given back needs nothing of us, so that it may run on another thread.
+    pub(super) fn insert(
         &self,
         topic: Topic,
         token: &str,
         query_id: &str,
         (format, body): (Format, Vec<u8>),
-    ) -> Result<(), Failure> {
+    ) -> impl Future<Output = Result<(), Failure>> + Send + use<> {
         let names = names(topic);
         let query = format!("INSERT INTO {} ({names}) FORMAT {}", table_name(topic), format.name());
         let mut parameters: Vec<(&str, &str)> = vec![
@@ -147,15 +147,18 @@ impl Server {
         } else if knows(TOKEN) {
             parameters.push((TOKEN, token));
         }
-        let response = self.post(&parameters).body(body).send().await.map_err(|e| unreachable(&e))?;
-        let refused = response.headers().contains_key("X-ClickHouse-Exception-Code");
-        let status = response.status();
-        let text = response.text().await.map_err(|e| unreachable(&e))?;
-        if status.is_success() && !refused {
-            return Ok(());
+        let (request, table) = (self.post(&parameters).body(body), table_name(topic));
+        async move {
+            let response = request.send().await.map_err(|e| unreachable(&e))?;
+            let refused = response.headers().contains_key("X-ClickHouse-Exception-Code");
+            let status = response.status();
+            let text = response.text().await.map_err(|e| unreachable(&e))?;
+            if status.is_success() && !refused {
+                return Ok(());
+            }
+            let text: String = text.chars().take(500).collect();
+            Err(Failure::Store(format!("insert into {table}: {status}: {}", text.trim())))
         }
-        let text: String = text.chars().take(500).collect();
-        Err(Failure::Store(format!("insert into {}: {status}: {}", table_name(topic), text.trim())))
     }
 
     /// Ends every query whose id begins with one of these, and waits until none is left.
