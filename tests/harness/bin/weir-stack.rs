@@ -60,7 +60,7 @@ enum Command {
 #[derive(Args)]
 struct Name {
     /// Which stack: each has its own ports and data, and both can be up at the same time.
-    #[arg(long, default_value = "demo", value_parser = ["demo", "test", "chaos", "chaos-cloud", "chaos-sinks", "old-clickhouse"])]
+    #[arg(long, default_value = "demo", value_parser = ["demo", "test", "chaos", "chaos-cloud", "chaos-sinks", "old-clickhouse", "search"])]
     name: String,
 }
 
