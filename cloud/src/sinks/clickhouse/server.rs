@@ -24,6 +24,8 @@ use crate::faults::is_broken;
 
 /// An insert, from its first byte to the answer.
 const INSERT: Duration = Duration::from_secs(60);
+/// A connection that was idle for so long is not used again: servers close them after 3 s or more.
+const IDLE: Duration = Duration::from_secs(2);
 /// The server gives an insert up before we do.
 const EXECUTION_SECONDS: &str = "45";
 /// Any other question.
@@ -74,7 +76,8 @@ impl Server {
             .with_validation(false)
             .with_setting("wait_end_of_query", "1");
         // Other addresses than the one configured are nobody's business: no proxy.
-        let inserts = reqwest::Client::builder().no_proxy().tcp_nodelay(true).timeout(INSERT).build()?;
+        let inserts = reqwest::Client::builder().no_proxy().tcp_nodelay(true);
+        let inserts = inserts.timeout(INSERT).pool_idle_timeout(IDLE).build()?;
         Ok(Self {
             url: config.url.clone(),
             database: config.database.clone(),
