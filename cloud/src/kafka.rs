@@ -163,7 +163,7 @@ impl KafkaConfig {
     }
 
     /// Sets each of `defaults` that `kafka.options` does not set itself.
-    fn prefer(&self, config: &mut ClientConfig, defaults: &[(&str, &str)]) {
+    pub(crate) fn prefer(&self, config: &mut ClientConfig, defaults: &[(&str, &str)]) {
         for (name, value) in defaults {
             if !self.options.iter().any(|(own, _)| own == name) {
                 config.set(*name, *value);

@@ -23,7 +23,7 @@ use weir_shared::clock::{self, Deadline};
 /// How often to look at a counter that costs nothing.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How often to count the rows of a store, which costs it something.
-const COUNT_EVERY: Duration = Duration::from_millis(500);
+const COUNT_EVERY: Duration = Duration::from_millis(200);
 
 /// Looks at `count` until it reaches `target`; gives the time of the last look before it first moved, the time it
 /// was reached, and the count at the former.

@@ -27,6 +27,8 @@ use crate::kafka::{ASK, KafkaConfig, native, topic_ids};
 
 /// How long an idle sink sleeps in one poll: bounds how late it hears the wish to stop.
 pub(super) const IDLE_POLL: Duration = Duration::from_millis(100);
+/// The queue of a sink with small batches.
+const QUEUE_LEAST_KB: usize = 16 << 10;
 /// Asking for the end of a partition's log.
 const WATERMARK: Duration = Duration::from_millis(500);
 
@@ -126,9 +128,17 @@ pub(super) struct Commit {
 
 impl Source {
     /// Joins the group.
-    pub(super) fn open(kafka: &KafkaConfig, which: SinkName, slot: &str) -> Result<Self, KafkaError> {
+    pub(super) fn open(
+        kafka: &KafkaConfig,
+        which: SinkName,
+        slot: &str,
+        limits: &Limits,
+    ) -> Result<Self, KafkaError> {
         let instance = format!("{slot}-{}", which.name());
-        let config = kafka.consumer(which.group(), &instance);
+        let mut config = kafka.consumer(which.group(), &instance);
+        // What is fetched while a batch is written: half of the next one.
+        let queue_kb = ((limits.bytes_max / 2) >> 10).max(QUEUE_LEAST_KB);
+        kafka.prefer(&mut config, &[("queued.max.messages.kbytes", &queue_kb.to_string())]);
         let consumer: BaseConsumer<Ownership> = config.create_with_context(Ownership::default())?;
         consumer.subscribe(&Topic::ALL.map(Topic::name))?;
         Ok(Self { consumer })

@@ -80,7 +80,7 @@ pub(super) fn run(place: &Place<'_>, limits: Limits, mut store: impl Store) -> R
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
     place.health.bad(place.which.stage(), "no partition assigned yet");
     while !place.stop.is_stopped() {
-        let source = Source::open(place.kafka, place.which, place.slot)?;
+        let source = Source::open(place.kafka, place.which, place.slot, &limits)?;
         let mut member = Member {
             place,
             configured: limits,
