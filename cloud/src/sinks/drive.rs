@@ -155,6 +155,17 @@ impl Member<'_> {
         self.measures.age(&self.source.oldest(), clock::wall_ms());
     }
 
+    /// Shows the lag while `work` takes its time: a store that is slow is when somebody looks.
+    async fn showing_lag<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                () = tokio::time::sleep(HOUSEKEEPING) => self.show_lag(),
+            }
+        }
+    }
+
     fn step(
         &mut self,
         store: &mut impl Store,
@@ -173,7 +184,8 @@ impl Member<'_> {
         if !batch.is_empty() {
             let begun = clock::instant();
             self.write_failed = true;
-            let stored = self.runtime.block_on(in_time(stop, store.write(&self.source, batch, stop)))?;
+            let write = in_time(stop, store.write(&self.source, batch, stop));
+            let stored = self.runtime.block_on(self.showing_lag(write))?;
             self.write_failed = false;
             self.place.health.good(self.place.which.stage());
             for range in batch.ranges(|part| self.source.stored(part)) {
