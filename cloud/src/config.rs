@@ -16,7 +16,7 @@ use crate::sinks::config::SinksConfig;
 /// The shipped file; compiled in as the defaults.
 pub(crate) const REFERENCE: &str = include_str!("../../deploy/weir-cloud.toml");
 /// Arrays of tables that the reference shows only in comments.
-const ARRAYS: &str = "\n[[dimension]]\n";
+const ARRAYS: &str = "\n[[dimension]]\n[[sink.table]]\n";
 
 /// All of it.
 #[derive(Clone, Debug)]
@@ -63,14 +63,15 @@ fn read(root: &Section<'_>) -> Config {
     if slot.len() > 100 || !slot.chars().all(fits) {
         root.problem("slot", "must be at most 100 letters, digits, dots, underscores and dashes");
     }
+    let rules = RulesConfig::read(root);
     let listen = root.section("admin").parsed("listen", "address:port", |text| text.parse().ok());
     Config {
         slot,
         admin: listen,
         kafka: KafkaConfig::read(root),
         process: ProcessConfig::read(root),
-        rules: RulesConfig::read(root),
-        sinks: SinksConfig::read(root),
+        sinks: SinksConfig::read(root, &rules.topics),
+        rules,
     }
 }
 
@@ -88,6 +89,21 @@ mod tests {
             table = 'weir_devices'\n";
         let short = parse("short", short).unwrap().process.dimensions;
         assert_eq!(format!("{shown:?}"), format!("{short:?}"));
+    }
+
+    #[test]
+    fn a_table_as_the_reference_shows_it_lacks_only_its_time() {
+        let start = REFERENCE.find("# [[sink.table]]").unwrap();
+        let block = REFERENCE[start..].lines().take_while(|line| line.starts_with("# "));
+        let text: Vec<&str> = block.map(|line| &line[2..]).filter(|line| !line.starts_with(' ')).collect();
+        let shown = parse("shown", &text.join("\n")).unwrap_err().to_string();
+        for part in [
+            "sink.table[0].time: there is no column \"time\"; known here: kw",
+            "sink.table[0].column[0].default: is not a string",
+            "2 problems",
+        ] {
+            assert!(shown.contains(part), "{part:?} is not in\n{shown}");
+        }
     }
 
     #[test]

@@ -48,7 +48,8 @@ pub(crate) fn run(config: &Config, dry_run: bool) -> Result<(), Error> {
     let inputs = Input::ALL.map(Input::topic);
     patiently("kafka", deadline, || offsets(&config.kafka, &config.process.group, &inputs, dry_run))?;
     for sink in SinkName::ALL {
-        patiently("kafka", deadline, || offsets(&config.kafka, sink.group(), &sinks::topics(), dry_run))?;
+        let topics = config.sinks.topics(sink);
+        patiently("kafka", deadline, || offsets(&config.kafka, sink.group(), &topics, dry_run))?;
     }
     if let Some(url) = &config.rules.url {
         patiently("rules", deadline, || rule_tables(url, dry_run))?;

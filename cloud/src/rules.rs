@@ -144,7 +144,7 @@ pub(crate) struct RuleSet {
 impl RuleSet {
     /// Compiles rows. Those that cannot be right are left out and told of.
     pub(crate) fn compile(rows: &[RuleRow], schema: &Schema) -> (Self, Vec<Refused>) {
-        let scope = Scope { dims: schema.dims.clone() };
+        let scope = Scope { dims: schema.dims.clone(), any: false };
         let (mut set, mut refused) = (Self::default(), Vec::new());
         let mut rows: Vec<&RuleRow> = rows.iter().collect();
         rows.sort_by(|a, b| (a.priority, &a.id).cmp(&(b.priority, &b.id)));
@@ -176,7 +176,7 @@ impl RuleSet {
 
     /// Checks a row alone.
     pub(crate) fn check(row: &RuleRow, schema: &Schema) -> Result<(), Refused> {
-        let scope = Scope { dims: schema.dims.clone() };
+        let scope = Scope { dims: schema.dims.clone(), any: false };
         spec::rule(row, schema, &scope, &mut Names::default()).map(drop).map_err(|reason| Refused {
             id: row.id.clone(),
             version: row.version,

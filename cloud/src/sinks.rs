@@ -1,7 +1,7 @@
 //! The last hop: each store gets what stands in the output topics ([`batch::Topic`]), once.
 //!
 //! The flow, in the order of the modules: [`config`] is read; a [`consumer`] collects a [`batch`]; [`row`] turns its
-//! readings into typed columns, [`table`] all else by a description of its columns; a store ([`mysql`], [`elasticsearch`], [`clickhouse`]) keeps them together with
+//! readings into typed columns, [`table`] all else by a description of its columns, [`own`] what the configuration describes; a store ([`mysql`], [`elasticsearch`], [`clickhouse`]) keeps them together with
 //! the progress; [`verify`] compares the stores with the log; what no store can hold goes to `weir.rejected` through [`dead_letters`]. [`drive`] is the loop
 //! around it, the same for all, and [`measures`] shows it.
 //!
@@ -21,6 +21,7 @@ mod drive;
 mod elasticsearch;
 mod measures;
 mod mysql;
+mod own;
 mod reread;
 mod row;
 mod table;
@@ -89,7 +90,7 @@ impl SinkName {
     }
 }
 
-/// The topics that the sinks read: each store gets all of them.
+/// The topics that every store gets.
 pub(crate) fn topics() -> [&'static str; batch::Topic::ALL.len()] {
     batch::Topic::ALL.map(batch::Topic::name)
 }
@@ -130,30 +131,31 @@ fn root_cause(error: &dyn std::error::Error) -> String {
 /// # Errors
 /// The first store that is away or refuses; calling again is safe, and in vain where it is [`Refused`].
 pub(crate) fn init(config: &SinksConfig, dry_run: bool) -> Result<(), Error> {
+    let own = config.own;
     if let Some(config) = &config.mysql {
-        within(mysql::tables::init(config, dry_run)).map_err(|e| format!("mysql: {e}"))?;
+        within(SinkName::Mysql, mysql::tables::init(config, own, dry_run))?;
     }
     if let Some(config) = &config.elasticsearch {
-        within(elasticsearch::templates::init(config, dry_run)).map_err(|e| {
-            match e.downcast::<Refused>() {
-                Ok(refused) => Error::from(Refused(format!("elasticsearch: {refused}"))),
-                Err(away) => format!("elasticsearch: {away}").into(),
-            }
-        })?;
+        within(SinkName::Elasticsearch, elasticsearch::templates::init(config, own, dry_run))?;
     }
     if let Some(config) = &config.clickhouse {
-        within(clickhouse::tables::init(config, dry_run)).map_err(|e| format!("clickhouse: {e}"))?;
+        within(SinkName::Clickhouse, clickhouse::tables::init(config, own, dry_run))?;
     }
     Ok(())
 }
 
-fn within<E: Into<Error>>(work: impl Future<Output = Result<(), E>>) -> Result<(), Error> {
+/// Does it within [`INIT_SECONDS_MAX`]; an error says of which store it is.
+fn within(which: SinkName, work: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let limited = async { tokio::time::timeout(Duration::from_secs(INIT_SECONDS_MAX), work).await };
-    match runtime.block_on(limited) {
-        Ok(done) => done.map_err(Into::into),
+    let done = match runtime.block_on(limited) {
+        Ok(done) => done,
         Err(_) => Err(format!("no answer within {INIT_SECONDS_MAX} s").into()),
-    }
+    };
+    done.map_err(|error| match error.downcast::<Refused>() {
+        Ok(refused) => Refused(format!("{}: {refused}", which.name())).into(),
+        Err(away) => format!("{}: {away}", which.name()).into(),
+    })
 }
 
 /// What a store says of itself.
@@ -175,13 +177,14 @@ pub(crate) struct Probe {
 /// It is not enabled, or does not answer.
 pub(crate) async fn probe(config: &SinksConfig, which: SinkName) -> Result<Probe, String> {
     let disabled = || format!("sink.{} is not enabled in the configuration", which.name());
+    let own = config.own;
     let asked = match which {
-        SinkName::Mysql => mysql::tables::probe(config.mysql.as_ref().ok_or_else(disabled)?).await,
+        SinkName::Mysql => mysql::tables::probe(config.mysql.as_ref().ok_or_else(disabled)?, own).await,
         SinkName::Elasticsearch => {
-            elasticsearch::templates::probe(config.elasticsearch.as_ref().ok_or_else(disabled)?).await
+            elasticsearch::templates::probe(config.elasticsearch.as_ref().ok_or_else(disabled)?, own).await
         }
         SinkName::Clickhouse => {
-            clickhouse::tables::probe(config.clickhouse.as_ref().ok_or_else(disabled)?).await
+            clickhouse::tables::probe(config.clickhouse.as_ref().ok_or_else(disabled)?, own).await
         }
     };
     asked.map_err(|e| e.to_string())
@@ -201,20 +204,23 @@ pub(crate) fn run(
 ) -> Result<(), Error> {
     let disabled = || format!("sink.{} is not enabled in the configuration", which.name());
     let dead_letters = DeadLetters::new(kafka, which, slot);
-    let place = drive::Place { which, kafka, slot, health, stop };
+    let tables = config.own;
+    let place = drive::Place { which, kafka, slot, tables, health, stop };
     match which {
         SinkName::Mysql => {
             let config = config.mysql.as_ref().ok_or_else(disabled)?;
-            drive::run(&place, config.limits, mysql::Mysql::new(config, dead_letters))
+            drive::run(&place, config.limits, mysql::Mysql::new(config, dead_letters, tables))
         }
         SinkName::Elasticsearch => {
             let config = config.elasticsearch.as_ref().ok_or_else(disabled)?;
-            drive::run(&place, config.limits, elasticsearch::Elasticsearch::new(config, dead_letters)?)
+            let store = elasticsearch::Elasticsearch::new(config, dead_letters, tables)?;
+            drive::run(&place, config.limits, store)
         }
         SinkName::Clickhouse => {
             let config = config.clickhouse.as_ref().ok_or_else(disabled)?;
             let reread = Reread::new(kafka, which, slot);
-            drive::run(&place, config.limits, clickhouse::Clickhouse::new(config, dead_letters, reread)?)
+            let store = clickhouse::Clickhouse::new(config, dead_letters, reread, tables)?;
+            drive::run(&place, config.limits, store)
         }
     }
 }

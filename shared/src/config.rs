@@ -94,6 +94,19 @@ pub fn check<T>(
     }
 }
 
+/// A value whose type the file decides.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Literal {
+    /// A string.
+    Text(String),
+    /// A number without a fraction.
+    Integer(i128),
+    /// Any other number; may be infinite.
+    Float(f64),
+    /// True or false.
+    Flag(bool),
+}
+
 struct Notes<'a> {
     text: &'a str,
     list: RefCell<Vec<Problem>>,
@@ -231,6 +244,25 @@ impl<'a> Section<'a> {
             Some(one) => Some(vec![one.to_owned()]),
             None => v.as_array()?.iter().map(|s| s.get_ref().as_str().map(str::to_owned)).collect(),
         })
+    }
+
+    /// A string, number or bool, whichever the file has; `None` where it has none.
+    #[must_use]
+    pub fn literal(&self, key: &str) -> Option<Literal> {
+        let value = find(self.user, key)?;
+        let literal = match value.get_ref() {
+            DeValue::String(text) => Some(Literal::Text(text.to_string())),
+            DeValue::Boolean(flag) => Some(Literal::Flag(*flag)),
+            DeValue::Integer(n) => {
+                i128::from_str_radix(&n.as_str().replace('_', ""), n.radix()).ok().map(Literal::Integer)
+            }
+            DeValue::Float(n) => n.as_str().replace('_', "").parse().ok().map(Literal::Float),
+            _ => None,
+        };
+        if literal.is_none() {
+            self.wrong(value, key, "a string, a number, true or false");
+        }
+        literal
     }
 
     /// One of some words; what is given back is the index into `words`.

@@ -16,7 +16,6 @@ use crate::config::Config;
 use crate::init;
 use crate::kafka::{KafkaConfig, topic_ids};
 use crate::process::Input;
-use crate::sinks;
 
 const INIT: &str = "run `weir-cloud init`";
 
@@ -41,7 +40,7 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
     let inputs = Input::ALL.map(Input::topic);
     found.push(group(kafka, &metadata, &config.process.group, &inputs));
     for which in stores::enabled(&config.sinks) {
-        found.push(group(kafka, &metadata, which.group(), &sinks::topics()));
+        found.push(group(kafka, &metadata, which.group(), &config.sinks.topics(which)));
     }
     found
 }

@@ -37,7 +37,8 @@ pub(super) async fn check(config: &SinksConfig, which: SinkName) -> Vec<Finding>
     found.push(match probe.tables {
         Ok(()) => Finding::ok(tables, "there, and fit"),
         Err(why) => {
-            let names_it = ["weir-cloud init", "ALTER TABLE", "deploy/"].iter().any(|way| why.contains(way));
+            let names_it =
+                ["weir-cloud init", "ALTER TABLE", "deploy/", "PUT /"].iter().any(|way| why.contains(way));
             Finding::fail(tables, why, if names_it { "" } else { "run `weir-cloud init`" })
         }
     });

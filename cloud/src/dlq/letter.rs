@@ -52,6 +52,9 @@ pub(super) struct Letter<'a> {
     pub(super) received: i64,
     /// Length of the whole rejected record.
     pub(super) bytes: Option<u64>,
+    /// Rows of the record may stand in the store that refused it.
+    #[serde(default)]
+    partly: bool,
     /// In base64, maybe only its first part.
     #[serde(borrow, default)]
     raw: Cow<'a, str>,
@@ -98,6 +101,11 @@ pub(super) enum Refused {
         "the record itself was passed on, only a rule failed on it: mend the rule; it holds for records to come"
     )]
     Rule,
+    #[error(
+        "other rows of its record may stand in that store ([[sink.table]]), and would stand there twice: mend the table's \
+         description; it holds for records to come"
+    )]
+    Partly,
     #[error("nothing is known of the stage {0:?}: it was written by another version")]
     Stage(String),
     #[error("it came from the topic {0:?}, from which nothing can be sent again")]
@@ -121,6 +129,7 @@ impl Refused {
             Self::Withheld { .. } => "withheld",
             Self::Edge => "edge",
             Self::Rule => "rule",
+            Self::Partly => "partly",
             Self::Stage(_) => "unknown_stage",
             Self::Topic(_) => "unknown_topic",
             Self::Partition { .. } => "unknown_partition",
@@ -204,6 +213,9 @@ impl<'a> Letter<'a> {
         let sink = sink.and_then(|name| SinkName::ALL.into_iter().find(|sink| sink.name() == name));
         if stage != PROCESS && sink.is_none() {
             return Err(Refused::Stage(stage.to_owned()));
+        }
+        if self.partly {
+            return Err(Refused::Partly);
         }
         let raw = self.shown()?;
         let bytes = self.bytes.unwrap_or(raw.len() as u64);

@@ -24,9 +24,20 @@ pub(super) enum Topic {
     Losses,
     /// `weir.alerts`
     Alerts,
+    /// A topic of `rules.topics` that has a table of the user's own: readings as in `weir.enriched`.
+    Routed(&'static Routed),
+}
+
+/// A topic that only this configuration has.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Routed {
+    /// Its place among its like.
+    pub(super) index: usize,
+    pub(super) name: String,
 }
 
 impl Topic {
+    /// Those that have a table of their own in every store.
     pub(super) const ALL: [Self; 5] =
         [Self::Enriched, Self::Rejected, Self::Aggregates, Self::Losses, Self::Alerts];
 
@@ -37,11 +48,25 @@ impl Topic {
             Self::Aggregates => wire::AGGREGATES,
             Self::Losses => wire::LOSSES,
             Self::Alerts => wire::ALERTS,
+            Self::Routed(routed) => routed.name.as_str(),
         }
     }
 
-    pub(super) fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|t| t.name() == name)
+    /// Its place among all topics of a configuration.
+    pub(super) const fn index(self) -> usize {
+        match self {
+            Self::Enriched => 0,
+            Self::Rejected => 1,
+            Self::Aggregates => 2,
+            Self::Losses => 3,
+            Self::Alerts => 4,
+            Self::Routed(routed) => Self::ALL.len() + routed.index,
+        }
+    }
+
+    /// Whether its records are readings.
+    pub(super) const fn has_readings(self) -> bool {
+        matches!(self, Self::Enriched | Self::Routed(_))
     }
 }
 

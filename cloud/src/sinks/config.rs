@@ -8,7 +8,8 @@ use std::time::Duration;
 use weir_shared::config::Section;
 
 use super::SinkName;
-use super::batch::Batch;
+use super::batch::{Batch, Topic};
+use super::own::OwnTables;
 
 /// No batch is made smaller than this.
 const ROWS_LEAST: usize = 100;
@@ -24,6 +25,8 @@ pub(crate) struct SinksConfig {
     pub(crate) elasticsearch: Option<ElasticsearchConfig>,
     /// `[sink.clickhouse]`
     pub(crate) clickhouse: Option<ClickhouseConfig>,
+    /// `[[sink.table]]`
+    pub(super) own: OwnTables,
 }
 
 /// When a batch is full.
@@ -106,8 +109,13 @@ impl SinksConfig {
         }
     }
 
-    /// Reads the three sections.
-    pub(crate) fn read(root: &Section<'_>) -> Self {
+    /// The topics that a store's sink reads.
+    pub(crate) fn topics(&self, which: SinkName) -> Vec<&'static str> {
+        self.own.topics(which).into_iter().map(Topic::name).collect()
+    }
+
+    /// Reads the three sections and the tables; `routed` are the topics that routes may name.
+    pub(crate) fn read(root: &Section<'_>, routed: &[String]) -> Self {
         let sink = root.section("sink");
         let (mysql, elastic, click) =
             (sink.section("mysql"), sink.section("elasticsearch"), sink.section("clickhouse"));
@@ -115,6 +123,7 @@ impl SinksConfig {
             mysql: read_mysql(&mysql),
             elasticsearch: read_elasticsearch(&elastic),
             clickhouse: read_clickhouse(&click),
+            own: OwnTables::read(&sink, routed),
         }
     }
 }

@@ -22,6 +22,7 @@ use weir_shared::supervise::Stop;
 
 use super::batch::{Batch, Part, Topic};
 use super::config::Limits;
+use super::own::OwnTables;
 use super::{Failure, SinkName};
 use crate::kafka::{ASK, KafkaConfig, native, topic_ids};
 
@@ -61,11 +62,14 @@ struct Owned {
 
 /// Follows the rebalances. They are served inside `poll`, so on the sink's own thread.
 #[derive(Debug, Default)]
-pub(super) struct Ownership(Mutex<Owned>);
+pub(super) struct Ownership {
+    owned: Mutex<Owned>,
+    tables: OwnTables,
+}
 
 impl Ownership {
     fn lock(&self) -> MutexGuard<'_, Owned> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.owned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -80,7 +84,7 @@ impl ConsumerContext for Ownership {
         error: rd_kafka_resp_err_t,
         list: &mut TopicPartitionList,
     ) {
-        let parts = parts_of(list);
+        let parts = parts_of(list, self.tables);
         let mut owned = self.lock();
         let done = if error == rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             tracing::info!(partitions = parts.len(), "partitions assigned");
@@ -133,15 +137,23 @@ impl Source {
         which: SinkName,
         slot: &str,
         limits: &Limits,
+        tables: OwnTables,
     ) -> Result<Self, KafkaError> {
         let instance = format!("{slot}-{}", which.name());
         let mut config = kafka.consumer(which.group(), &instance);
         // What is fetched while a batch is written: half of the next one.
         let queue_kb = ((limits.bytes_max / 2) >> 10).max(QUEUE_LEAST_KB);
         kafka.prefer(&mut config, &[("queued.max.messages.kbytes", &queue_kb.to_string())]);
-        let consumer: BaseConsumer<Ownership> = config.create_with_context(Ownership::default())?;
-        consumer.subscribe(&Topic::ALL.map(Topic::name))?;
+        let ownership = Ownership { owned: Mutex::default(), tables };
+        let consumer: BaseConsumer<Ownership> = config.create_with_context(ownership)?;
+        let topics: Vec<&str> = tables.topics(which).into_iter().map(Topic::name).collect();
+        consumer.subscribe(&topics)?;
         Ok(Self { consumer })
+    }
+
+    /// The topic of a name.
+    fn topic(&self, name: &str) -> Option<Topic> {
+        self.consumer.context().tables.topic(name)
     }
 
     fn owned(&self) -> MutexGuard<'_, Owned> {
@@ -175,7 +187,7 @@ impl Source {
     }
 
     fn take(&self, batch: &mut Batch, message: &BorrowedMessage<'_>) -> Result<(), Failure> {
-        let Some(topic) = Topic::from_name(message.topic()) else {
+        let Some(topic) = self.topic(message.topic()) else {
             return Err(Failure::Kafka(format!("got a record of {}, never asked for", message.topic())));
         };
         let part = Part { topic, partition: message.partition() };
@@ -300,7 +312,7 @@ impl Source {
         let mut committed = Vec::with_capacity(parts.len());
         for element in list.elements() {
             element.error().map_err(kafka)?;
-            let Some(topic) = Topic::from_name(element.topic()) else { continue };
+            let Some(topic) = self.topic(element.topic()) else { continue };
             let offset = match element.offset() {
                 Offset::Offset(n) => Some(n),
                 _ => None,
@@ -366,8 +378,8 @@ pub(super) fn commit_list(commits: &[Commit]) -> Result<TopicPartitionList, Fail
     Ok(list)
 }
 
-fn parts_of(list: &TopicPartitionList) -> Vec<Part> {
-    let part = |topic: &str, partition| Topic::from_name(topic).map(|topic| Part { topic, partition });
+fn parts_of(list: &TopicPartitionList, tables: OwnTables) -> Vec<Part> {
+    let part = |topic: &str, partition| tables.topic(topic).map(|topic| Part { topic, partition });
     list.elements().iter().filter_map(|e| part(e.topic(), e.partition())).collect()
 }
 

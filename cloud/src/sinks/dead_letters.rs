@@ -7,6 +7,8 @@
 //! On failure: the transaction is aborted, the producer dropped, the batch given up; the next producer with this
 //! name ends whatever is left open.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -19,7 +21,7 @@ use weir_shared::clock::Deadline;
 use weir_shared::record::Identity;
 use weir_shared::wire;
 
-use super::batch::{Batch, Record, Topic};
+use super::batch::{Batch, Part, Record};
 use super::consumer::{Commit, Source, commit_list};
 use super::{Failure, SinkName, row};
 use crate::kafka::KafkaConfig;
@@ -37,6 +39,38 @@ pub(super) struct Letter {
     pub(super) record: Record,
     pub(super) reason: String,
     pub(super) detail: String,
+    /// Other rows of the record may stand in the store.
+    pub(super) partly: bool,
+}
+
+/// The dead letters of a batch: one for each record, however many tables have no row of it.
+#[derive(Debug, Default)]
+pub(super) struct Letters(BTreeMap<(Part, i64), Letter>);
+
+impl Letters {
+    /// Adds a letter to what is said of its record: the first reason stays.
+    pub(super) fn add(&mut self, letter: Letter) {
+        match self.0.entry((letter.record.part, letter.record.offset)) {
+            Entry::Vacant(entry) => drop(entry.insert(letter)),
+            Entry::Occupied(mut entry) => {
+                let said = entry.get_mut();
+                if !said.detail.contains(&letter.detail) {
+                    said.detail = format!("{}; {}", said.detail, letter.detail);
+                }
+                said.partly |= letter.partly;
+            }
+        }
+    }
+
+    /// Whether there is one of a record.
+    pub(super) fn has(&self, record: &Record) -> bool {
+        self.0.contains_key(&(record.part, record.offset))
+    }
+
+    /// In the order of their partitions and offsets.
+    pub(super) fn into_list(self) -> Vec<Letter> {
+        self.0.into_values().collect()
+    }
 }
 
 #[derive(Serialize)]
@@ -49,6 +83,8 @@ struct LetterJson<'a> {
     topic: &'a str,
     received: i64,
     bytes: usize,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    partly: bool,
     raw: &'a str,
 }
 
@@ -139,11 +175,9 @@ fn produce(
     value: &[u8],
     letter: &Letter,
 ) -> Result<(), KafkaError> {
-    let reading = match letter.record.part.topic {
-        Topic::Enriched => row::reading(value, which).ok().flatten(),
-        // What they are is not a number of a stream alone; their position is exact.
-        _ => None,
-    };
+    // What the others are is not a number of a stream alone; their position is exact.
+    let is_reading = letter.record.part.topic.has_readings();
+    let reading = if is_reading { row::reading(value, which).ok().flatten() } else { None };
     let identity = reading.as_ref().map(|r| r.identity);
     let edge = reading.as_ref().map_or("", |r| &*r.edge);
     let json = letter_json(which.stage(), value, letter, identity, edge);
@@ -199,6 +233,7 @@ fn letter_json(
         topic: part.topic.name(),
         received: letter.record.timestamp.max(0),
         bytes: value.len(),
+        partly: letter.partly,
         raw: &raw,
     };
     serde_json::to_vec(&json).expect("strings and numbers always serialise")
@@ -211,7 +246,7 @@ fn failed(error: KafkaError) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::super::batch::Part;
+    use super::super::batch::Topic;
     use super::super::table::{Cell, Row, table};
     use super::*;
     use weir_shared::record::StreamId;
@@ -221,7 +256,8 @@ mod tests {
         let mut batch = Batch::default();
         batch.push(Part { topic: Topic::Enriched, partition: 4 }, 99, 1_790_000_000_000, b"\xff{broken");
         let record = batch.records()[0];
-        let letter = Letter { record, reason: "row_malformed".into(), detail: "it \"is\"".into() };
+        let letter =
+            Letter { record, reason: "row_malformed".into(), detail: "it \"is\"".into(), partly: false };
         let json = letter_json("sink.mysql", batch.value(&record), &letter, None, "");
         let rejected = table(Topic::Rejected).unwrap();
         let r = Row::decode(rejected, &json, SinkName::Mysql).unwrap().unwrap();
@@ -243,7 +279,7 @@ mod tests {
         batch.push(Part { topic: Topic::Enriched, partition: 4 }, 99, 1_790_000_000_000, b"{}");
         let record = batch.records()[0];
         let detail = format!("x{}", "ü".repeat(600));
-        let letter = Letter { record, reason: "r".into(), detail };
+        let letter = Letter { record, reason: "r".into(), detail, partly: false };
         let json = letter_json("sink.mysql", b"{}", &letter, None, "");
         let r = Row::decode(table(Topic::Rejected).unwrap(), &json, SinkName::Mysql).unwrap().unwrap();
         assert_eq!(r.text("detail"), format!("x{}", "ü".repeat(499)));

@@ -21,6 +21,7 @@ use super::batch::{Batch, Part};
 use super::config::Limits;
 use super::consumer::Source;
 use super::measures::{Measures, Stored};
+use super::own::OwnTables;
 use super::{Failure, SinkName};
 use crate::kafka::KafkaConfig;
 
@@ -55,6 +56,7 @@ pub(super) struct Place<'a> {
     pub(super) which: SinkName,
     pub(super) kafka: &'a KafkaConfig,
     pub(super) slot: &'a str,
+    pub(super) tables: OwnTables,
     pub(super) health: &'a Health,
     pub(super) stop: &'a Stop,
 }
@@ -76,11 +78,11 @@ impl Place<'_> {
 /// When the client library refuses its configuration.
 pub(super) fn run(place: &Place<'_>, limits: Limits, mut store: impl Store) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let measures = Measures::new(place.which);
+    let measures = Measures::new(place.which, &place.tables.topics(place.which));
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
     place.health.bad(place.which.stage(), "no partition assigned yet");
     while !place.stop.is_stopped() {
-        let source = Source::open(place.kafka, place.which, place.slot, &limits)?;
+        let source = Source::open(place.kafka, place.which, place.slot, &limits, place.tables)?;
         let mut member = Member {
             place,
             configured: limits,

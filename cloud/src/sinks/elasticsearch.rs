@@ -14,6 +14,7 @@ mod document;
 mod flight;
 mod pace;
 mod retention;
+mod schema;
 pub(super) mod templates;
 mod triage;
 pub(super) mod witness;
@@ -26,13 +27,14 @@ use elasticsearch::http::Url;
 use elasticsearch::http::transport::{SingleNodeConnectionPool, Transport, TransportBuilder};
 use weir_shared::supervise::{Error, Stop};
 
-use super::Failure;
-use super::batch::{Batch, Part, Topic};
+use super::batch::{Batch, Part, Record, Topic};
 use super::config::ElasticsearchConfig;
 use super::consumer::{Commit, Source};
-use super::dead_letters::{DeadLetters, Letter};
+use super::dead_letters::{DeadLetters, Letter, Letters};
 use super::drive::Store;
 use super::measures::{Count, Receipts, Stored};
+use super::own::{self, Decoder, OwnTables};
+use super::{Failure, SinkName};
 use bulk::Body;
 use document::Place;
 use flight::Flight;
@@ -47,14 +49,22 @@ pub(super) struct Elasticsearch {
     client: Client,
     place: Place,
     dead_letters: DeadLetters,
+    tables: OwnTables,
+    /// One for each table of the user's own.
+    decoders: Vec<Decoder>,
     body: Body,
     flight: Flight,
 }
 
 impl Elasticsearch {
-    pub(super) fn new(config: &ElasticsearchConfig, dead_letters: DeadLetters) -> Result<Self, Error> {
-        let (client, flight) = (client(config)?, Flight::new(config));
-        Ok(Self { client, place: place(config), dead_letters, body: Body::default(), flight })
+    pub(super) fn new(
+        config: &ElasticsearchConfig,
+        dead_letters: DeadLetters,
+        tables: OwnTables,
+    ) -> Result<Self, Error> {
+        let decoders = tables.in_store(SinkName::Elasticsearch).map(Decoder::new).collect();
+        let (client, place, flight) = (client(config)?, place(config), Flight::new(config, tables));
+        Ok(Self { client, place, dead_letters, tables, decoders, body: Body::default(), flight })
     }
 }
 
@@ -83,7 +93,7 @@ impl Store for Elasticsearch {
         parts: &[Part],
         _stop: &Stop,
     ) -> Result<Vec<(Part, i64)>, Failure> {
-        templates::check(&self.client, &self.place.prefix).await?;
+        templates::check(&self.client, &self.place.prefix, self.tables).await?;
         let start = |part: Part, offset: Option<i64>| {
             let none = || Failure::Store(format!("{part}: no offset to begin at: run `weir-cloud init`"));
             offset.map(|offset| (part, offset)).ok_or_else(none)
@@ -92,23 +102,13 @@ impl Store for Elasticsearch {
     }
 
     async fn write(&mut self, source: &Source, batch: &Batch, stop: &Stop) -> Result<Stored, Failure> {
-        let mut letters = Vec::new();
+        let mut letters = Letters::default();
         let mut receipts = Receipts::default();
         let mut skipped = Count::default();
         self.body.clear();
         for record in batch.records() {
-            match self.place.of(record, batch.value(record)) {
-                Ok(None) => skipped.add(record.part.topic),
-                Ok(Some(placed)) => {
-                    if record.part.topic == Topic::Enriched {
-                        receipts.add(placed.received);
-                    }
-                    self.body.add(*record, &placed, batch.value(record));
-                }
-                Err(error) => {
-                    let (reason, detail) = (error.reason.to_owned(), error.detail);
-                    letters.push(Letter { record: *record, reason, detail });
-                }
+            if !self.add(batch, record, &mut receipts, &mut letters) && !letters.has(record) {
+                skipped.add(record.part.topic);
             }
         }
         let end = |range: super::batch::Range| Commit {
@@ -122,6 +122,7 @@ impl Store for Elasticsearch {
         }
         kill_during("sink.l1");
         let sent_again = self.flight.send_all(&self.client, &self.body, &mut letters, stop).await?;
+        let letters = letters.into_list();
         kill_at("sink.l2");
         if letters.is_empty() {
             source.commit(&progress)?;
@@ -135,5 +136,49 @@ impl Store for Elasticsearch {
 
     async fn idle(&mut self, _source: &Source) -> Result<(), Failure> {
         Ok(())
+    }
+}
+
+impl Elasticsearch {
+    /// Adds the documents of a record to the body: whether there are any.
+    fn add(
+        &mut self,
+        batch: &Batch,
+        record: &Record,
+        receipts: &mut Receipts,
+        letters: &mut Letters,
+    ) -> bool {
+        let (json, topic) = (batch.value(record), record.part.topic);
+        let mut is_document = false;
+        if !matches!(topic, Topic::Routed(_)) {
+            match self.place.of(record, json) {
+                Ok(None) => {}
+                Ok(Some(placed)) => {
+                    if topic == Topic::Enriched {
+                        receipts.add(placed.received);
+                    }
+                    self.body.add(*record, &placed, json);
+                    is_document = true;
+                }
+                Err(error) => {
+                    let (reason, detail) = (error.reason.to_owned(), error.detail);
+                    let partly = self.tables.has(topic, SinkName::Elasticsearch);
+                    letters.add(Letter { record: *record, reason, detail, partly });
+                }
+            }
+        }
+        for decoder in self.decoders.iter_mut().filter(|decoder| decoder.table.topic == topic) {
+            let own = decoder.table;
+            match decoder.decode(json, SinkName::Elasticsearch) {
+                Ok(None) => {}
+                Ok(Some(row)) => {
+                    let placed = self.place.of_own(own, record, &row);
+                    self.body.add_own(*record, own, &placed, &document::document(own, &row));
+                    is_document = true;
+                }
+                Err(error) => own::refuse_row(letters, own, record, &error),
+            }
+        }
+        is_document
     }
 }

@@ -3,27 +3,32 @@
 //! Goes out: `weir_cloud_sink_…`, labelled with the sink, and with the topic where that helps; never with a device.
 //! Guarantees: for each topic received = rows + dead letters + skipped.
 
+use std::collections::BTreeMap;
+
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use super::SinkName;
 use super::batch::{Batch, Topic};
 
-/// How many topics there are.
-const TOPICS: usize = Topic::ALL.len();
-
 /// Counters, gauges and histograms of one sink.
 pub(super) struct Measures {
-    received: [Counter; TOPICS],
-    rows: [Counter; TOPICS],
-    skipped: [Counter; TOPICS],
-    dead_letters: [Counter; TOPICS],
+    topics: Vec<OfTopic>,
     batches: Counter,
     retries: Counter,
     sent_again: Counter,
-    lag: [Gauge; TOPICS],
-    age: [Gauge; TOPICS],
     write: Histogram,
     latency: Histogram,
+}
+
+/// Those of one topic.
+struct OfTopic {
+    topic: Topic,
+    received: Counter,
+    rows: Counter,
+    skipped: Counter,
+    dead_letters: Counter,
+    lag: Gauge,
+    age: Gauge,
 }
 
 /// Time a reading needs from its edge's receipt to the store, by runs of equal receipt.
@@ -41,13 +46,22 @@ impl Receipts {
 }
 
 /// Records by topic.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Count([u64; TOPICS]);
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Count(Vec<u64>);
 
 impl Count {
     /// One more.
     pub(super) fn add(&mut self, topic: Topic) {
-        self.0[topic as usize] += 1;
+        let place = topic.index();
+        if self.0.len() <= place {
+            self.0.resize(place + 1, 0);
+        }
+        self.0[place] += 1;
+    }
+
+    /// Those of a topic.
+    pub(super) fn of_topic(&self, topic: Topic) -> u64 {
+        self.0.get(topic.index()).copied().unwrap_or(0)
     }
 
     /// Those of an iterator.
@@ -60,6 +74,7 @@ impl Count {
 
 impl std::ops::AddAssign for Count {
     fn add_assign(&mut self, other: Self) {
+        self.0.resize(self.0.len().max(other.0.len()), 0);
         self.0.iter_mut().zip(other.0).for_each(|(n, more)| *n += more);
     }
 }
@@ -78,22 +93,26 @@ pub(super) struct Stored {
 }
 
 impl Measures {
-    pub(super) fn new(which: SinkName) -> Self {
+    pub(super) fn new(which: SinkName, topics: &[Topic]) -> Self {
         let sink = which.name();
-        let by_topic =
-            |name: &'static str| Topic::ALL.map(|t| counter!(name, "sink" => sink, "topic" => t.name()));
-        let by_topic_now =
-            |name: &'static str| Topic::ALL.map(|t| gauge!(name, "sink" => sink, "topic" => t.name()));
+        let of_topic = |topic: &Topic| {
+            let count = |name: &'static str| counter!(name, "sink" => sink, "topic" => topic.name());
+            let now = |name: &'static str| gauge!(name, "sink" => sink, "topic" => topic.name());
+            OfTopic {
+                topic: *topic,
+                received: count("weir_cloud_sink_received_total"),
+                rows: count("weir_cloud_sink_rows_total"),
+                skipped: count("weir_cloud_sink_skipped_total"),
+                dead_letters: count("weir_cloud_sink_dead_letters_total"),
+                lag: now("weir_cloud_sink_lag_records"),
+                age: now("weir_cloud_sink_lag_seconds"),
+            }
+        };
         Self {
-            received: by_topic("weir_cloud_sink_received_total"),
-            rows: by_topic("weir_cloud_sink_rows_total"),
-            skipped: by_topic("weir_cloud_sink_skipped_total"),
-            dead_letters: by_topic("weir_cloud_sink_dead_letters_total"),
+            topics: topics.iter().map(of_topic).collect(),
             batches: counter!("weir_cloud_sink_batches_total", "sink" => sink),
             retries: counter!("weir_cloud_sink_retries_total", "sink" => sink),
             sent_again: counter!("weir_cloud_sink_sent_again_total", "sink" => sink),
-            lag: by_topic_now("weir_cloud_sink_lag_records"),
-            age: by_topic_now("weir_cloud_sink_lag_seconds"),
             write: histogram!("weir_cloud_sink_write_seconds", "sink" => sink),
             latency: histogram!("weir_cloud_sink_event_latency_seconds", "sink" => sink),
         }
@@ -102,12 +121,13 @@ impl Measures {
     /// A batch is stored, `seconds` after its writing began, at wall time `now_ms`.
     pub(super) fn stored(&self, batch: &Batch, stored: &Stored, seconds: f64, now_ms: i64) {
         let received = Count::of(batch.records().iter().map(|r| r.part.topic));
-        for (topic, received) in received.0.into_iter().enumerate() {
-            let (letters, skipped) = (stored.dead_letters.0[topic], stored.skipped.0[topic]);
-            self.received[topic].increment(received);
-            self.dead_letters[topic].increment(letters);
-            self.skipped[topic].increment(skipped);
-            self.rows[topic].increment(received.saturating_sub(letters + skipped));
+        for of in &self.topics {
+            let (received, letters) = (received.of_topic(of.topic), stored.dead_letters.of_topic(of.topic));
+            let skipped = stored.skipped.of_topic(of.topic);
+            of.received.increment(received);
+            of.dead_letters.increment(letters);
+            of.skipped.increment(skipped);
+            of.rows.increment(received.saturating_sub(letters + skipped));
         }
         self.batches.increment(1);
         self.sent_again.increment(stored.sent_again);
@@ -124,20 +144,20 @@ impl Measures {
 
     /// How long the oldest record of each topic that waits to be stored has been in Kafka.
     pub(super) fn age(&self, oldest: &[(Topic, i64)], now_ms: i64) {
-        for (topic, gauge) in Topic::ALL.into_iter().zip(&self.age) {
-            let oldest = oldest.iter().filter(|(of, _)| *of == topic).map(|(_, ms)| *ms).min();
-            gauge.set(oldest.map_or(0.0, |ms| now_ms.saturating_sub(ms).max(0) as f64 / 1000.0));
+        for of in &self.topics {
+            let oldest = oldest.iter().filter(|(topic, _)| *topic == of.topic).map(|(_, ms)| *ms).min();
+            of.age.set(oldest.map_or(0.0, |ms| now_ms.saturating_sub(ms).max(0) as f64 / 1000.0));
         }
     }
 
     /// Offsets not stored yet, summed over the partitions of each topic.
     pub(super) fn lag(&self, lags: impl Iterator<Item = (Topic, u64)>) {
-        let mut sums = [0u64; TOPICS];
+        let mut sums: BTreeMap<Topic, u64> = BTreeMap::new();
         for (topic, lag) in lags {
-            sums[topic as usize] += lag;
+            *sums.entry(topic).or_default() += lag;
         }
-        for (gauge, sum) in self.lag.iter().zip(sums) {
-            gauge.set(sum as f64);
+        for of in &self.topics {
+            of.lag.set(sums.get(&of.topic).copied().unwrap_or(0) as f64);
         }
     }
 }

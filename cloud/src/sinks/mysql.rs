@@ -11,6 +11,7 @@
 mod claim;
 mod insert;
 mod load;
+mod schema;
 pub(super) mod tables;
 pub(super) mod witness;
 
@@ -28,6 +29,7 @@ use super::consumer::{Commit, Source};
 use super::dead_letters::DeadLetters;
 use super::drive::Store;
 use super::measures::{Count, Stored};
+use super::own::OwnTables;
 use super::{Failure, SinkName};
 use crate::faults::{is_broken, kill_at, kill_during};
 
@@ -48,6 +50,7 @@ pub(super) struct Mysql {
     options: Opts,
     session: Option<Session>,
     dead_letters: DeadLetters,
+    tables: OwnTables,
     shown: Deadline,
 }
 
@@ -62,9 +65,9 @@ struct Session {
 }
 
 impl Mysql {
-    pub(super) fn new(config: &MysqlConfig, dead_letters: DeadLetters) -> Self {
+    pub(super) fn new(config: &MysqlConfig, dead_letters: DeadLetters, tables: OwnTables) -> Self {
         let options = session_options(&config.options);
-        Self { options, session: None, dead_letters, shown: Deadline::after(SHOW) }
+        Self { options, session: None, dead_letters, tables, shown: Deadline::after(SHOW) }
     }
 }
 
@@ -108,7 +111,7 @@ impl Store for Mysql {
     ) -> Result<Vec<(Part, i64)>, Failure> {
         let mut session = match self.session.take() {
             Some(session) => session,
-            None => Session::open(&self.options).await?,
+            None => Session::open(&self.options, self.tables).await?,
         };
         let claims = claim::claim(&mut session.connection, source, parts).await?;
         session.used = clock::instant();
@@ -132,17 +135,19 @@ impl Store for Mysql {
             answer(session.connection.query_drop("COMMIT")).await?;
             answer(session.connection.query_drop("START TRANSACTION")).await?;
         }
-        let inserted = insert::insert(&mut session.connection, batch, &mut session.loads).await?;
+        let inserted =
+            insert::insert(&mut session.connection, batch, self.tables, &mut session.loads).await?;
+        let letters = inserted.letters.into_list();
         kill_at("sink.m1");
-        if !inserted.letters.is_empty() {
-            self.dead_letters.send(batch, &inserted.letters, &[], source)?;
+        if !letters.is_empty() {
+            self.dead_letters.send(batch, &letters, &[], source)?;
         }
         kill_during("sink.m2");
         answer(session.connection.query_drop("COMMIT")).await?;
         kill_at("sink.m3");
         session.used = clock::instant();
         self.session = Some(session);
-        let dead_letters = Count::of(inserted.letters.iter().map(|letter| letter.record.part.topic));
+        let dead_letters = Count::of(letters.iter().map(|letter| letter.record.part.topic));
         Ok(Stored { receipts: inserted.receipts, dead_letters, skipped: inserted.skipped, sent_again: 0 })
     }
 
@@ -165,9 +170,9 @@ impl Store for Mysql {
 }
 
 impl Session {
-    async fn open(options: &Opts) -> Result<Self, Failure> {
+    async fn open(options: &Opts, own: OwnTables) -> Result<Self, Failure> {
         let mut connection = connect(options).await?;
-        tables::check(&mut connection).await?;
+        tables::check(&mut connection, own).await?;
         Ok(Self { connection, epochs: Vec::new(), used: clock::instant(), loads: true })
     }
 

@@ -21,7 +21,7 @@ use super::row::{RowError, goes_to, parse, short, time, wrong};
 mod columns;
 
 /// Longest text that is no name, in bytes.
-const TEXT_BYTES_MAX: usize = 65_535;
+pub(super) const TEXT_BYTES_MAX: usize = 65_535;
 /// Highest revision: the version of its document is one more, and has 63 bits.
 const REVISION_MAX: u64 = i64::MAX.unsigned_abs() - 1;
 /// The only stores that a record goes to. Every table has columns from the same object, so that it is walked over.
@@ -86,7 +86,7 @@ pub(super) struct Table {
 /// The table of a topic; none for readings, which have a typed path of their own ([`super::row`]).
 pub(super) const fn table(topic: Topic) -> Option<&'static Table> {
     match topic {
-        Topic::Enriched => None,
+        Topic::Enriched | Topic::Routed(_) => None,
         Topic::Rejected => Some(&columns::REJECTED),
         Topic::Aggregates => Some(&columns::AGGREGATES),
         Topic::Losses => Some(&columns::LOSSES),
@@ -185,23 +185,28 @@ impl<'a> Row<'a> {
         }
         let mut hash = Xxh3::new();
         for name in self.table.identity {
-            let mut feed = |kind: u8, bytes: &[u8]| {
-                hash.update(&[kind]);
-                hash.update(&(bytes.len() as u64).to_le_bytes());
-                hash.update(bytes);
-            };
-            match self.get(name) {
-                Cell::Null => feed(0, &[]),
-                Cell::Stream(stream) => feed(1, &stream.0),
-                Cell::Int(n) | Cell::Time(n) => feed(2, &n.to_le_bytes()),
-                Cell::UInt(n) => feed(3, &n.to_le_bytes()),
-                Cell::Float(n) => feed(4, &n.to_le_bytes()),
-                Cell::Flag(flag) => feed(5, &[u8::from(*flag)]),
-                Cell::Text(text) => feed(6, text.as_bytes()),
-                Cell::Bytes(bytes) => feed(7, bytes),
-            }
+            feed(&mut hash, self.get(name));
         }
         Some(hash.digest128().to_be_bytes())
+    }
+}
+
+/// Adds a cell to what something is.
+pub(super) fn feed(hash: &mut Xxh3, cell: &Cell<'_>) {
+    let mut feed = |kind: u8, bytes: &[u8]| {
+        hash.update(&[kind]);
+        hash.update(&(bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    };
+    match cell {
+        Cell::Null => feed(0, &[]),
+        Cell::Stream(stream) => feed(1, &stream.0),
+        Cell::Int(n) | Cell::Time(n) => feed(2, &n.to_le_bytes()),
+        Cell::UInt(n) => feed(3, &n.to_le_bytes()),
+        Cell::Float(n) => feed(4, &n.to_le_bytes()),
+        Cell::Flag(flag) => feed(5, &[u8::from(*flag)]),
+        Cell::Text(text) => feed(6, text.as_bytes()),
+        Cell::Bytes(bytes) => feed(7, bytes),
     }
 }
 
@@ -293,7 +298,7 @@ fn is(member: &str, object: &str, name: &str) -> bool {
     }
 }
 
-fn text<'a>(member: &str, raw: &'a str) -> Result<Cow<'a, str>, RowError> {
+pub(super) fn text<'a>(member: &str, raw: &'a str) -> Result<Cow<'a, str>, RowError> {
     /// Only a struct's member can be told to borrow.
     #[derive(serde::Deserialize)]
     #[serde(transparent)]

@@ -11,7 +11,7 @@
 mod log;
 mod report;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io::Write as _;
 use std::ops::Range;
 use std::time::Duration;
@@ -21,8 +21,9 @@ use tokio::runtime::Runtime;
 use weir_shared::clock::{self, Deadline};
 use weir_shared::supervise::Error;
 
-use super::batch::{Batch, Part, Topic};
+use super::batch::{Batch, Part};
 use super::config::SinksConfig;
+use super::own::{OwnTables, Target};
 use super::{Failure, SinkName, clickhouse, elasticsearch, mysql};
 use crate::dlq::Since;
 use crate::kafka::KafkaConfig;
@@ -70,7 +71,7 @@ pub(super) enum Found {
     Stored,
     /// It is there; other records may be the same thing with other content, of which one stands.
     Kept { key: u128 },
-    /// It goes only to other stores.
+    /// It goes only to other stores, or the table wants no such record.
     Elsewhere,
     /// No row can be made of it: it is a dead letter.
     Refused,
@@ -89,8 +90,14 @@ pub(super) trait Witness {
     /// Up to where each partition is stored; partitions without progress are left out.
     async fn ends(&mut self, logs: &Logs) -> Result<Vec<(Part, i64)>, Failure>;
 
-    /// What became of each record of the batch (which is of one partition) that stands before `end`.
-    async fn look(&mut self, batch: &Batch, end: i64, deep: bool) -> Result<Vec<(i64, Found)>, Failure>;
+    /// What became in a table of each record of the batch (which is of one partition) that stands before `end`.
+    async fn look(
+        &mut self,
+        target: Target,
+        batch: &Batch,
+        end: i64,
+        deep: bool,
+    ) -> Result<Vec<(i64, Found)>, Failure>;
 }
 
 /// Verifies.
@@ -103,7 +110,8 @@ pub(crate) fn run(config: &SinksConfig, kafka: &KafkaConfig, asked: &Asked) -> R
     if from_ms.zip(to_ms).is_some_and(|(from, to)| from >= to) {
         return Err("--from must be before --to".into());
     }
-    let logs = Logs::open(kafka)?;
+    let tables = config.own;
+    let logs = Logs::open(kafka, config.own)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut report = Report::new(asked.deep);
     for which in SinkName::ALL {
@@ -113,12 +121,19 @@ pub(crate) fn run(config: &SinksConfig, kafka: &KafkaConfig, asked: &Asked) -> R
         }
         let disabled = || format!("sink.{} is not enabled in the configuration", which.name());
         let span = (from_ms, to_ms);
-        let mut store =
-            Store { which, logs: &logs, span, deep: asked.deep, runtime: &runtime, report: &mut report };
+        let mut store = Store {
+            which,
+            logs: &logs,
+            tables,
+            span,
+            deep: asked.deep,
+            runtime: &runtime,
+            report: &mut report,
+        };
         let verified = match which {
             SinkName::Mysql => {
                 let config = config.mysql.as_ref().ok_or_else(disabled)?;
-                let witness = runtime.block_on(mysql::witness::Witness::open(config));
+                let witness = runtime.block_on(mysql::witness::Witness::open(config, tables));
                 witness.map_err(Error::from).and_then(|witness| store.verify(witness))
             }
             SinkName::Elasticsearch => {
@@ -127,7 +142,7 @@ pub(crate) fn run(config: &SinksConfig, kafka: &KafkaConfig, asked: &Asked) -> R
             }
             SinkName::Clickhouse => {
                 let config = config.clickhouse.as_ref().ok_or_else(disabled)?;
-                store.verify(clickhouse::witness::Witness::open(config)?)
+                store.verify(clickhouse::witness::Witness::open(config, tables)?)
             }
         };
         verified.map_err(|e| format!("{}: {e}", which.name()))?;
@@ -143,6 +158,7 @@ pub(crate) fn run(config: &SinksConfig, kafka: &KafkaConfig, asked: &Asked) -> R
 struct Store<'a> {
     which: SinkName,
     logs: &'a Logs,
+    tables: OwnTables,
     /// From and up to, ms since 1970.
     span: (Option<i64>, Option<i64>),
     deep: bool,
@@ -157,7 +173,7 @@ impl Store<'_> {
         let mut compared = 0_u64;
         let (from_ms, to_ms) = self.span;
         let ends = self.runtime.block_on(witness.ends(self.logs))?;
-        for topic in Topic::ALL {
+        for topic in self.tables.topics(self.which) {
             let (mut stored, mut left) = (Vec::new(), Vec::new());
             for part in self.logs.parts(topic)? {
                 let Range { start, end } = self.logs.range(part, from_ms, to_ms)?;
@@ -170,12 +186,16 @@ impl Store<'_> {
             self.report.behind(self.which, behind.map(|(_, range)| range.end - range.start).sum());
             let mut log = Log::read(self.logs, topic, stored)?;
             while let Some(Chunk { part, batch, end }) = log.chunk(CHUNK_RECORDS)? {
-                let found = self.runtime.block_on(witness.look(&batch, end, self.deep))?;
-                compared += found.len() as u64;
-                for (offset, found) in found {
-                    match found {
-                        Found::Missing => missing.push(log::Place::of(&batch, part, offset)),
-                        found => self.report.add(self.which, part, offset, found),
+                for target in self.tables.targets(topic, self.which) {
+                    let looked = witness.look(target, &batch, end, self.deep);
+                    let found = self.runtime.block_on(looked)?;
+                    compared += found.len() as u64;
+                    let own = target.own().map(|own| own.name.as_str());
+                    for (offset, found) in found {
+                        match found {
+                            Found::Missing => missing.push((own, log::Place::of(&batch, part, offset))),
+                            found => self.report.add(self.which, own, part, offset, found),
+                        }
                     }
                 }
                 if progress.passed() {
@@ -189,12 +209,17 @@ impl Store<'_> {
     }
 
     /// What is not in the store may be a dead letter: one was written before the store's progress passed it.
-    fn settle(&mut self, missing: Vec<log::Place>) -> Result<(), Error> {
+    fn settle(&mut self, missing: Vec<(Option<&'static str>, log::Place)>) -> Result<(), Error> {
         let letters =
-            if missing.is_empty() { HashSet::new() } else { self.logs.letters_of(self.which.stage())? };
-        for place in missing {
-            let found = if letters.contains(&place.letter) { Found::Refused } else { Found::Missing };
-            self.report.add(self.which, place.part, place.offset, found);
+            if missing.is_empty() { HashMap::new() } else { self.logs.letters_of(self.which.stage())? };
+        for (own, place) in missing {
+            let of_table = |detail: &String| match own {
+                Some(own) => detail.contains(&format!("table {own}: ")),
+                None => !detail.starts_with("table "),
+            };
+            let is_letter = letters.get(&place.letter).is_some_and(|details| details.iter().any(of_table));
+            let found = if is_letter { Found::Refused } else { Found::Missing };
+            self.report.add(self.which, own, place.part, place.offset, found);
         }
         Ok(())
     }

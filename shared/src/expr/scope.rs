@@ -12,6 +12,8 @@ use crate::reading::{Reading, Value};
 pub struct Scope {
     /// Dimensions, each with its columns.
     pub dims: Vec<(String, Vec<String>)>,
+    /// It is not known here which dimensions and columns there are: any may be named.
+    pub any: bool,
 }
 
 /// What the result of an expression is used as.
@@ -93,6 +95,9 @@ impl Scope {
         let [dimension, column] = path else {
             return Some("write dims.<dimension>.<column>".to_owned());
         };
+        if self.any {
+            return None;
+        }
         let Some((_, columns)) = self.dims.iter().find(|(name, _)| name == dimension) else {
             return Some(format!("there is no dimension {dimension:?}; {}", nearest(dimension, dims())));
         };

@@ -73,7 +73,7 @@ pub fn measure(
             continue;
         }
         let after = programs.metrics(Program::Cloud).context("metrics of weir-cloud")?;
-        let mut figures = bench.figures(&outcome.issued.run, hops, (&before, &after), tell)?;
+        let mut figures = bench.figures(&outcome.issued.run, &hops, (&before, &after), tell)?;
         figures.insert("readings_per_second".to_owned(), json!(rate));
         figures.insert("rates_not_kept".to_owned(), json!(not_kept));
         return Ok(Value::Object(figures));
@@ -106,7 +106,7 @@ impl Bench<'_> {
     fn figures(
         &self,
         run: &str,
-        hops: BTreeMap<String, Value>,
+        hops: &BTreeMap<String, Value>,
         (before, after): (&Samples, &Samples),
         tell: &mut dyn FnMut(&str),
     ) -> anyhow::Result<Map<String, Value>> {

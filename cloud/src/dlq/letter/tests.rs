@@ -87,6 +87,9 @@ fn what_cannot_be_sent_again_is_refused_with_its_reason() {
     assert_eq!(with(&process, "/stage", json!("edge.decode")), Refused::Edge);
     assert_eq!(with(&process, "/stage", json!("rule")), Refused::Rule);
     assert_eq!(with(&process, "/stage", json!("sink.oracle")), Refused::Stage("sink.oracle".into()));
+    let mut partly = sink.clone();
+    partly["partly"] = json!(true);
+    assert_eq!(again(&partly), Err(Refused::Partly));
     assert_eq!(with(&process, "/weir/topic", json!("__offsets")), Refused::Topic("__offsets".into()));
     assert_eq!(with(&sink, "/weir/topic", json!(wire::READINGS)), Refused::Topic(wire::READINGS.into()));
     assert!(matches!(with(&process, "/raw", json!("?")), Refused::NoLetter(_)));

@@ -8,6 +8,7 @@
 use super::super::SinkName;
 use super::super::batch::{Record, Topic};
 use super::super::calendar::civil;
+use super::super::own::{Decoder, OwnColumn, OwnKind, OwnTables, Target};
 use super::super::row::{self, Reading, RowError, Value};
 use super::super::table::{Absent, Cell, Column, Kind, Row, table};
 use super::fingerprint::fingerprint;
@@ -36,19 +37,34 @@ const READINGS: [(&str, &str); 17] = [
 const POSITION: [(&str, &str); 3] =
     [("_weir_topic", "LowCardinality(String)"), ("_weir_partition", "Int32"), ("_weir_offset", "Int64")];
 
-/// Name of the table of a topic.
-pub(super) fn table_name(topic: Topic) -> &'static str {
-    table(topic).map_or("weir_readings", |table| table.name)
-}
-
-/// Names and types of the table of a topic, in the order in which rows are written.
-pub(super) fn columns(topic: Topic) -> Vec<(&'static str, &'static str)> {
-    let mut columns = match table(topic) {
-        None => READINGS.to_vec(),
-        Some(table) => table.columns.iter().map(|c| (c.name, type_name(c))).collect(),
+/// Names and types of a table, in the order in which rows are written.
+pub(super) fn columns(target: Target) -> Vec<(&'static str, &'static str)> {
+    let mut columns = match target {
+        Target::Fixed(topic) => match table(topic) {
+            None => READINGS.to_vec(),
+            Some(table) => table.columns.iter().map(|c| (c.name, type_name(c))).collect(),
+        },
+        Target::Own(own) => own.columns.iter().map(|c| (c.name.as_str(), own_type(c))).collect(),
     };
     columns.extend(POSITION);
     columns
+}
+
+fn own_type(column: &OwnColumn) -> &'static str {
+    match (column.kind, column.is_nullable()) {
+        (OwnKind::String | OwnKind::Text | OwnKind::Json, false) => "String",
+        (OwnKind::String | OwnKind::Text | OwnKind::Json, true) => "Nullable(String)",
+        (OwnKind::Int64, false) => "Int64",
+        (OwnKind::Int64, true) => "Nullable(Int64)",
+        (OwnKind::UInt64, false) => "UInt64",
+        (OwnKind::UInt64, true) => "Nullable(UInt64)",
+        (OwnKind::Float64, false) => "Float64",
+        (OwnKind::Float64, true) => "Nullable(Float64)",
+        (OwnKind::Bool, false) => "Bool",
+        (OwnKind::Bool, true) => "Nullable(Bool)",
+        (OwnKind::Time, false) => "DateTime64(3, 'UTC')",
+        (OwnKind::Time, true) => "Nullable(DateTime64(3, 'UTC'))",
+    }
 }
 
 fn type_name(column: &Column) -> &'static str {
@@ -74,15 +90,24 @@ fn type_name(column: &Column) -> &'static str {
     }
 }
 
-/// Changes when the mapping does, and with nothing else.
-pub(super) fn mapping_hash(topic: Topic) -> u64 {
-    let parts = columns(topic).into_iter().flat_map(|(name, kind)| [name, kind]);
-    fingerprint(parts.flat_map(|text| text.bytes().chain([0])))
+/// Changes when the mapping of a topic does, and with nothing else: its own table, and those of the user's.
+pub(super) fn mapping_hash(topic: Topic, tables: OwnTables) -> u64 {
+    let mut parts: Vec<&str> = Vec::new();
+    for target in tables.targets(topic, SinkName::Clickhouse) {
+        if let Target::Own(own) = target {
+            parts.extend([own.name.as_str(), own.condition()]);
+            parts.extend(own.columns.iter().map(|column| column.made_of.as_str()));
+        }
+        parts.extend(columns(target).into_iter().flat_map(|(name, kind)| [name, kind]));
+    }
+    fingerprint(parts.into_iter().flat_map(|text| text.bytes().chain([0])))
 }
 
-/// Turns records into rows; keeps the buffers of the maps.
+/// Turns records into rows of one table; keeps the buffers of the maps.
 #[derive(Debug, Default)]
 pub(super) struct RowWriter {
+    /// Of a table of the user's own.
+    own: Option<Decoder>,
     numbers: Map,
     integers: Map,
     flags: Map,
@@ -93,28 +118,40 @@ pub(super) struct RowWriter {
 /// What the caller needs to know of a record before its row is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Written {
-    /// As `toYYYYMM` in UTC.
+    /// As `toYYYYMM` in UTC; 0 in a table that has no months.
     pub(super) month: u32,
     /// Receipt, ms since 1970.
     pub(super) received: i64,
 }
 
 impl RowWriter {
-    /// Appends the row of a record, or nothing (`None`) for one that goes only to other stores.
+    pub(super) fn new(target: Target) -> Self {
+        Self { own: target.own().map(Decoder::new), ..Self::default() }
+    }
+
+    /// Appends the row of a record, or nothing (`None`) for one that is none here.
     pub(super) fn write(
         &mut self,
         record: &Record,
         json: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<Option<Written>, RowError> {
-        let written = match table(record.part.topic) {
-            None => {
+        let written = match (&mut self.own, table(record.part.topic)) {
+            (Some(decoder), _) => {
+                let Some(row) = decoder.decode(json, SinkName::Clickhouse)? else { return Ok(None) };
+                for (column, value) in decoder.table.columns.iter().zip(&row.cells) {
+                    bytes_of(value, column.is_nullable(), out);
+                }
+                let month = row.time(decoder.table).map_or(0, month);
+                Written { month, received: record.timestamp }
+            }
+            (None, None) => {
                 let Some(r) = row::reading(json, SinkName::Clickhouse)? else { return Ok(None) };
                 self.sort_values(&r)?;
                 self.reading(&r, out);
                 Written { month: month(r.time), received: r.received }
             }
-            Some(table) => {
+            (None, Some(table)) => {
                 let Some(row) = Row::decode(table, json, SinkName::Clickhouse)? else { return Ok(None) };
                 for (column, value) in table.columns.iter().zip(&row.cells) {
                     cell(column, value, out);
@@ -168,15 +205,25 @@ impl RowWriter {
 }
 
 fn cell(column: &Column, cell: &Cell<'_>, out: &mut Vec<u8>) {
-    if column.absent == Absent::Null {
+    match cell {
+        Cell::Int(n) if column.kind == Kind::Int32 => {
+            if column.absent == Absent::Null {
+                out.push(0);
+            }
+            rowbinary::int32(i32::try_from(*n).expect("it was read as one"), out);
+        }
+        cell => bytes_of(cell, column.absent == Absent::Null, out),
+    }
+}
+
+/// A cell as its column holds it; integers have 64 bits.
+pub(super) fn bytes_of(cell: &Cell<'_>, is_nullable: bool, out: &mut Vec<u8>) {
+    if is_nullable {
         out.push(u8::from(*cell == Cell::Null));
     }
     match cell {
         Cell::Null => {}
         Cell::Stream(stream) => out.extend_from_slice(&stream.0),
-        Cell::Int(n) if column.kind == Kind::Int32 => {
-            rowbinary::int32(i32::try_from(*n).expect("it was read as one"), out);
-        }
         Cell::Int(n) | Cell::Time(n) => rowbinary::int64(*n, out),
         Cell::UInt(n) => rowbinary::uint64(*n, out),
         Cell::Float(n) => rowbinary::float64(*n, out),
@@ -201,17 +248,19 @@ mod tests {
     fn columns_are_those_of_the_shipped_tables() {
         let sql = include_str!("../../../../deploy/sql/clickhouse.sql");
         for topic in Topic::ALL {
-            let name = format!("EXISTS {} (", table_name(topic));
+            let name = format!("EXISTS {} (", Target::Fixed(topic).name());
             let (_, text) = sql.split_once(&name).unwrap();
             let (text, _) = text.split_once("INDEX").unwrap();
             let shipped: Vec<String> =
                 text.lines().map(|c| c.trim().trim_end_matches(',').to_owned()).collect();
-            let ours: Vec<String> = columns(topic).iter().map(|(n, t)| format!("`{n}` {t}")).collect();
+            let ours: Vec<String> =
+                columns(Target::Fixed(topic)).iter().map(|(n, t)| format!("`{n}` {t}")).collect();
             assert_eq!(
                 shipped.iter().filter(|c| !c.is_empty()).collect::<Vec<_>>(),
                 ours.iter().collect::<Vec<_>>()
             );
         }
+        let mapping_hash = |topic| mapping_hash(topic, OwnTables::default());
         assert_ne!(mapping_hash(Topic::Enriched), mapping_hash(Topic::Rejected));
         // Part of every open plan: another value here means another mapping.
         assert_eq!(
@@ -230,7 +279,8 @@ mod tests {
         };
         let mut batch = Batch::default();
         batch.push(Part { topic: Topic::Enriched, partition: 3 }, 42, 0, b"");
-        let (record, mut writer, mut out) = (batch.records()[0], RowWriter::default(), vec![9]);
+        let target = Target::Fixed(Topic::Enriched);
+        let (record, mut writer, mut out) = (batch.records()[0], RowWriter::new(target), vec![9]);
         let wrong = writer.write(&record, json(r#"{"a":1,"b":[]}"#).as_bytes(), &mut out).unwrap_err();
         assert_eq!((wrong.reason, &out[..]), ("value_wrong_type", &[9][..]));
         let written = writer.write(&record, json(r#"{"a":1,"t":"x"}"#).as_bytes(), &mut out).unwrap();

@@ -57,17 +57,19 @@ fn end_with(text: &mut String, end: &str) {
 #[cfg(test)]
 mod tests {
     use super::super::super::batch::Topic;
-    use super::super::columns::{columns, table_name};
+    use super::super::super::own::Target;
+    use super::super::columns::columns;
     use super::*;
 
     #[test]
     fn statements_hold_the_older_types_and_nothing_newer() {
         let older = older_statements(include_str!("../../../../deploy/sql/clickhouse.sql"));
         for topic in Topic::ALL {
-            let (_, text) = older.split_once(&format!("EXISTS {} (\n", table_name(topic))).unwrap();
+            let target = Target::Fixed(topic);
+            let (_, text) = older.split_once(&format!("EXISTS {} (\n", target.name())).unwrap();
             let (text, rest) =
                 text.split_once("\n) ENGINE = MergeTree\nPARTITION BY toYYYYMM(toDateTime(").unwrap();
-            let wanted: Vec<String> = columns(topic)
+            let wanted: Vec<String> = columns(target)
                 .iter()
                 .map(|(name, kind)| format!("  `{name}` {}", older_type(kind)))
                 .collect();

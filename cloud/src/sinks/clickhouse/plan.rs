@@ -9,7 +9,8 @@
 use std::collections::BTreeSet;
 
 use super::super::batch::Range;
-use super::columns::{mapping_hash, table_name};
+use super::super::own::{OwnTables, Target};
+use super::columns::mapping_hash;
 
 const VERSION: &str = "weir1";
 
@@ -23,8 +24,8 @@ pub(super) struct Plan {
 
 impl Plan {
     /// The plan to send this range now.
-    pub(super) fn new(range: Range) -> Self {
-        Self { range, mapping: mapping_hash(range.part.topic) }
+    pub(super) fn new(range: Range, tables: OwnTables) -> Self {
+        Self { range, mapping: mapping_hash(range.part.topic, tables) }
     }
 
     /// As it stands in Kafka.
@@ -53,10 +54,16 @@ impl Plan {
         format!("weir|{database}|{}|{}|{start}|{end}|", part.topic.name(), part.partition)
     }
 
-    /// The deduplication token of the insert of one month.
-    pub(super) fn token(&self, sink: &str, month: u32) -> String {
+    /// The id of the query that inserts one month into a table.
+    pub(super) fn query_id(&self, database: &str, target: Target, month: u32) -> String {
+        let table = target.own().map(|own| format!("{}|", own.name)).unwrap_or_default();
+        format!("{}{table}{month}", self.query_prefix(database))
+    }
+
+    /// The deduplication token of the insert of one month into a table.
+    pub(super) fn token(&self, sink: &str, target: Target, month: u32) -> String {
         let Range { part, start, end } = self.range;
-        let (topic, table) = (part.topic.name(), table_name(part.topic));
+        let (topic, table) = (part.topic.name(), target.name());
         format!("{sink}|{topic}|{}|{start}|{end}|{table}|{month}", part.partition)
     }
 }
@@ -91,10 +98,15 @@ mod tests {
     use proptest::prelude::*;
 
     const PART: Part = Part { topic: Topic::Enriched, partition: 3 };
+    const READINGS: Target = Target::Fixed(Topic::Enriched);
+
+    fn plan(range: Range) -> Plan {
+        Plan::new(range, OwnTables::default())
+    }
 
     #[test]
     fn a_plan_is_read_as_it_was_written() {
-        let plan = Plan::new(Range { part: PART, start: 10, end: 25 });
+        let plan = plan(Range { part: PART, start: 10, end: 25 });
         assert_eq!(Plan::parse(PART, 10, &plan.text()), Ok(Some(plan)));
         assert_eq!(Plan::parse(PART, 10, ""), Ok(None));
         for text in ["weir2 25 00", "weir1 25", "weir1 x 00", "weir1 10 00", "weir1 25 zz", "else"] {
@@ -104,10 +116,10 @@ mod tests {
 
     #[test]
     fn names_tell_plans_apart_and_are_the_same_on_every_try() {
-        let plan = Plan::new(Range { part: PART, start: 1, end: 25 });
-        let longer = Plan::new(Range { part: PART, start: 1, end: 250 });
-        assert_eq!(plan.token("s", 202_609), "s|weir.enriched|3|1|25|weir_readings|202609");
-        assert_ne!(plan.token("s", 202_609), plan.token("s", 202_610));
+        let plan = plan(Range { part: PART, start: 1, end: 25 });
+        let longer = Plan { range: Range { part: PART, start: 1, end: 250 }, ..plan };
+        assert_eq!(plan.token("s", READINGS, 202_609), "s|weir.enriched|3|1|25|weir_readings|202609");
+        assert_ne!(plan.token("s", READINGS, 202_609), plan.token("s", READINGS, 202_610));
         assert!(!longer.query_prefix("d").starts_with(&plan.query_prefix("d")));
     }
 

@@ -15,11 +15,12 @@ use std::time::Duration;
 use clickhouse::Client;
 use weir_shared::clock::Deadline;
 
-use super::super::batch::{Part, Range, Topic};
+use super::super::batch::{Part, Range};
 use super::super::config::ClickhouseConfig;
+use super::super::own::Target;
 use super::super::{Failure, root_cause};
 use super::blocks::Format;
-use super::columns::{columns, table_name};
+use super::columns::columns;
 use crate::faults::is_broken;
 
 /// An insert, from its first byte to the answer.
@@ -118,16 +119,16 @@ impl Server {
         self.known.iter().any(|name| name == TOKEN)
     }
 
-    /// Inserts one block. What is given back needs nothing of us, so that it may run on another thread.
+    /// Inserts one block; without a token, whatever was inserted before. What is given back needs nothing of us, so that it may run on another thread.
     pub(super) fn insert(
         &self,
-        topic: Topic,
-        token: &str,
+        target: Target,
+        token: Option<&str>,
         query_id: &str,
         (format, body): (Format, Vec<u8>),
     ) -> impl Future<Output = Result<(), Failure>> + Send + use<> {
-        let names = names(topic);
-        let query = format!("INSERT INTO {} ({names}) FORMAT {}", table_name(topic), format.name());
+        let (table, names) = (target.name(), names(target));
+        let query = format!("INSERT INTO `{table}` ({names}) FORMAT {}", format.name());
         let mut parameters: Vec<(&str, &str)> = vec![
             ("query", &query),
             ("database", &self.database),
@@ -139,18 +140,17 @@ impl Server {
         let newer = knows("deduplicate_insert");
         let settings = SETTINGS.iter().filter(|(name, _)| knows(name));
         parameters.extend(settings.filter(|(name, _)| !(newer && *name == "insert_deduplicate")));
-        if is_broken("bad.ch_no_token") {
-            parameters.retain(|(name, _)| !name.contains("dedup"));
-            // Without a token the server still knows a block by its content.
-            parameters.push(if newer {
-                ("deduplicate_insert", "disable")
-            } else {
-                ("insert_deduplicate", "0")
-            });
-        } else if knows(TOKEN) {
-            parameters.push((TOKEN, token));
+        match token.filter(|_| !is_broken("bad.ch_no_token")) {
+            Some(token) if knows(TOKEN) => parameters.push((TOKEN, token)),
+            Some(_) => {}
+            None => {
+                parameters.retain(|(name, _)| !name.contains("dedup"));
+                // Without a token the server still knows a block by its content.
+                let switches = [("deduplicate_insert", "disable"), ("insert_deduplicate", "0")];
+                parameters.extend(switches.into_iter().find(|(name, _)| knows(name)));
+            }
         }
-        let (request, table) = (self.post(&parameters).body(body), table_name(topic));
+        let request = self.post(&parameters).body(body);
         async move {
             let response = request.send().await.map_err(|e| unreachable(&e))?;
             let refused = response.headers().contains_key("X-ClickHouse-Exception-Code");
@@ -186,10 +186,11 @@ impl Server {
         }
     }
 
-    /// Of each of these partitions of a topic the highest offset from its start on that stands in the table, if any does.
+    /// Of each of these partitions of the table's topic the highest offset from its start on that stands in the table, if
+    /// any does.
     pub(super) async fn beyond(
         &self,
-        topic: Topic,
+        target: Target,
         starts: &[(Part, i64)],
     ) -> Result<Vec<(i32, i64)>, Failure> {
         let spans = starts.iter().map(|(part, start)| {
@@ -197,21 +198,26 @@ impl Server {
         });
         let ask = format!(
             "SELECT _weir_partition, max(_weir_offset) {} GROUP BY _weir_partition",
-            from_spans(topic, spans)
+            from_spans(target, spans)
         );
         answer(self.questions.query(&ask).fetch_all::<(i32, i64)>()).await
     }
 
     /// The offset of each row of a range.
-    pub(super) async fn offsets(&self, range: &Range) -> Result<Vec<i64>, Failure> {
-        let ask = format!("SELECT _weir_offset {}", from_range(range));
+    pub(super) async fn offsets(&self, target: Target, range: &Range) -> Result<Vec<i64>, Failure> {
+        let ask = format!("SELECT _weir_offset {}", from_range(target, range));
         answer(self.questions.query(&ask).fetch_all::<i64>()).await
     }
 
     /// The rows of a range in the order of their offsets, each encoded as it is when it is sent.
-    pub(super) async fn rows(&self, range: &Range) -> Result<Vec<u8>, Failure> {
-        let names = names(range.part.topic);
-        let query = format!("SELECT {names} {} ORDER BY _weir_offset FORMAT RowBinary", from_range(range));
+    pub(super) async fn rows(&self, target: Target, range: &Range) -> Result<Vec<u8>, Failure> {
+        let names = names(target);
+        let from = from_range(target, range);
+        self.binary(format!("SELECT {names} {from} ORDER BY _weir_offset FORMAT RowBinary")).await
+    }
+
+    /// The answer to a question in a binary format.
+    pub(super) async fn binary(&self, query: String) -> Result<Vec<u8>, Failure> {
         let request = self.post(&[("database", &self.database), ("wait_end_of_query", "1")]).body(query);
         let response = request.send().await.map_err(|e| unreachable(&e))?;
         let refused = response.headers().contains_key("X-ClickHouse-Exception-Code");
@@ -221,7 +227,7 @@ impl Server {
             return Ok(bytes.to_vec());
         }
         let text: String = String::from_utf8_lossy(&bytes).chars().take(500).collect();
-        Err(Failure::Store(format!("rows of {}: {status}: {}", range.part, text.trim())))
+        Err(Failure::Store(format!("rows: {status}: {}", text.trim())))
     }
 
     fn post(&self, parameters: &[(&str, &str)]) -> reqwest::RequestBuilder {
@@ -229,47 +235,43 @@ impl Server {
         request.header("X-ClickHouse-User", &self.user).header("X-ClickHouse-Key", &self.password)
     }
 
-    /// The offsets of some ranges that stand in the tables, by partition.
-    pub(super) async fn arrived(&self, ranges: &[Range]) -> Result<BTreeMap<Part, BTreeSet<i64>>, Failure> {
+    /// The offsets of some ranges of the table's topic that stand in the table, by partition.
+    pub(super) async fn arrived(
+        &self,
+        target: Target,
+        ranges: &[Range],
+    ) -> Result<BTreeMap<Part, BTreeSet<i64>>, Failure> {
         let mut arrived: BTreeMap<Part, BTreeSet<i64>> = BTreeMap::new();
-        for topic in Topic::ALL {
-            let of_topic: Vec<&Range> = ranges.iter().filter(|range| range.part.topic == topic).collect();
-            if of_topic.is_empty() {
-                continue;
-            }
-            let from = from_spans(topic, of_topic.into_iter().map(span));
-            let ask = format!("SELECT _weir_partition, _weir_offset {from}");
-            let mut doubled = 0;
-            for (partition, offset) in answer(self.questions.query(&ask).fetch_all::<(i32, i64)>()).await? {
-                let new = arrived.entry(Part { topic, partition }).or_default().insert(offset);
-                doubled += u64::from(!new);
-            }
-            if doubled > 0 {
-                tracing::error!(
-                    topic = topic.name(),
-                    doubled,
-                    "rows of open plans stand more than once in the table"
-                );
-            }
+        let (topic, table) = (target.topic(), target.name());
+        let from = from_spans(target, ranges.iter().map(span));
+        let ask = format!("SELECT _weir_partition, _weir_offset {from}");
+        let mut doubled = 0;
+        for (partition, offset) in answer(self.questions.query(&ask).fetch_all::<(i32, i64)>()).await? {
+            let new = arrived.entry(Part { topic, partition }).or_default().insert(offset);
+            doubled += u64::from(!new);
+        }
+        if doubled > 0 {
+            tracing::error!(table, doubled, "rows of open plans stand more than once in the table");
         }
         Ok(arrived)
     }
 }
 
 /// The columns of a table, as a statement lists them.
-fn names(topic: Topic) -> String {
-    columns(topic).iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+fn names(target: Target) -> String {
+    columns(target).iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 /// The rows of a range.
-fn from_range(range: &Range) -> String {
-    from_spans(range.part.topic, [span(range)].into_iter())
+fn from_range(target: Target, range: &Range) -> String {
+    from_spans(target, [span(range)].into_iter())
 }
 
-/// The rows of a topic that lie in one of these spans.
-fn from_spans(topic: Topic, spans: impl Iterator<Item = String>) -> String {
+/// The rows of a table's topic that lie in one of these spans.
+fn from_spans(target: Target, spans: impl Iterator<Item = String>) -> String {
+    let (table, topic) = (target.name(), quoted(target.topic().name()));
     let spans = spans.collect::<Vec<_>>().join(" OR ");
-    format!("FROM {} WHERE _weir_topic = {} AND ({spans})", table_name(topic), quoted(topic.name()))
+    format!("FROM `{table}` WHERE _weir_topic = {topic} AND ({spans})")
 }
 
 fn span(range: &Range) -> String {

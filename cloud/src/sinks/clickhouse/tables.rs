@@ -1,20 +1,24 @@
 //! The tables: making them, and checking that they can keep the promise.
 //!
 //! Guarantees: a column whose values have other bytes than those that are written is found here, before the first insert.
-//! On failure: `init` may be called again; a table that is missing, lacks a column, collapses rows, or deduplicates
-//! nothing though the server could is named with what mends it, and the sink waits.
+//! On failure: `init` may be called again; a table that is missing, lacks a column, collapses rows, deduplicates
+//! nothing though the server could, or has columns of other types, is named with what mends it, and the sink waits.
 
 use std::borrow::Cow;
 
+use weir_shared::supervise::Error;
+
 use super::super::batch::Topic;
 use super::super::config::ClickhouseConfig;
-use super::super::{Failure, Probe};
+use super::super::own::{OwnTables, Target};
+use super::super::{Failure, Probe, Refused, SinkName};
 use super::blocks::Format;
-use super::columns::{columns, table_name};
-use super::older::{NEWEST_TYPE, older_statements, older_type};
+use super::older::{NEWEST_TYPE, older_statements};
+use super::schema::{self, Columns};
 use super::server::{Server, answer, quoted};
 
 const STATEMENTS: &str = include_str!("../../../../deploy/sql/clickhouse.sql");
+
 /// The setting that a plain MergeTree needs to recognise an insert that it has, where the server has one.
 const WINDOW: &str = "non_replicated_deduplication_window";
 
@@ -22,27 +26,50 @@ const WINDOW: &str = "non_replicated_deduplication_window";
 #[derive(Debug, Default)]
 pub(super) struct Tables {
     /// Those that have several copies: what one of them does not show yet, another may have.
-    pub(super) replicated: Vec<Topic>,
+    pub(super) replicated: Vec<&'static str>,
     /// Those with columns of older types: they take rows without names and types.
-    older: Vec<Topic>,
+    older: Vec<&'static str>,
 }
 
 impl Tables {
-    /// What an insert into the table of a topic begins with.
-    pub(super) fn format(&self, topic: Topic) -> Format {
-        if self.older.contains(&topic) { Format::Rows } else { Format::NamesAndTypes }
+    /// Whether a table has columns of older types.
+    pub(super) fn is_older(&self, target: Target) -> bool {
+        self.older.contains(&target.name())
+    }
+
+    /// What an insert into a table begins with.
+    pub(super) fn format(&self, target: Target) -> Format {
+        if self.is_older(target) { Format::Rows } else { Format::NamesAndTypes }
     }
 }
 
-/// Makes what is missing, in the words of the server's age; with `dry_run` prints the statements.
-pub(in crate::sinks) async fn init(config: &ClickhouseConfig, dry_run: bool) -> Result<(), Failure> {
+/// Makes what is missing, in the words of the server's age; with `dry_run` prints the statements, and those that would mend
+/// tables that stand.
+pub(in crate::sinks) async fn init(
+    config: &ClickhouseConfig,
+    own: OwnTables,
+    dry_run: bool,
+) -> Result<(), Error> {
     let database = format!("CREATE DATABASE IF NOT EXISTS `{}`", config.database.replace('`', "\\`"));
-    let server = Server::new(config).map_err(|e| Failure::Store(e.to_string()))?;
+    let server = Server::new(config)?;
     let newest = answer(server.without_database().query(NEWEST_TYPE).fetch_all::<String>()).await?;
+    let own_tables = own.in_store(SinkName::Clickhouse).map(schema::create);
+    let statements: String =
+        [STATEMENTS.to_owned()].into_iter().chain(own_tables).collect::<Vec<_>>().join("\n");
     let statements =
-        if newest.is_empty() { Cow::from(older_statements(STATEMENTS)) } else { Cow::from(STATEMENTS) };
+        if newest.is_empty() { Cow::from(older_statements(&statements)) } else { Cow::from(statements) };
     if dry_run {
         tracing::info!("would run in ClickHouse:\n{database};\n{statements}");
+        match look(&server, own).await {
+            Ok(tables) => {
+                for alter in tables.into_iter().flat_map(|table| table.columns.alters) {
+                    tracing::info!(
+                        "a table that stands in ClickHouse differs; this would mend it:\n{alter};"
+                    );
+                }
+            }
+            Err(away) => tracing::warn!("ClickHouse: the tables that stand are not compared: {away}"),
+        }
         return Ok(());
     }
     answer(server.without_database().query(&database).execute()).await?;
@@ -50,20 +77,67 @@ pub(in crate::sinks) async fn init(config: &ClickhouseConfig, dry_run: bool) -> 
         // The crate takes ? for a parameter; there is none in our statements.
         answer(server.questions().query(statement.trim_end_matches(';')).execute()).await?;
     }
-    check(&server).await.map(drop)
+    judge(look(&server, own).await?).map(drop).map_err(|why| Refused(why).into())
 }
 
 /// Asks without changing anything.
-pub(in crate::sinks) async fn probe(config: &ClickhouseConfig) -> Result<Probe, Failure> {
+pub(in crate::sinks) async fn probe(config: &ClickhouseConfig, own: OwnTables) -> Result<Probe, Failure> {
     let server = Server::new(config).map_err(|e| Failure::Store(e.to_string()))?;
     let version = answer(server.without_database().query("SELECT version()").fetch_one::<String>()).await?;
-    let tables = check(&server).await.map(drop).map_err(|e| e.to_string());
+    let tables = check(&server, own).await.map(drop).map_err(|e| e.to_string());
     Ok(Probe { at: config.url.clone(), version, tables, grants: None })
 }
 
+/// A table as it is.
+struct Looked {
+    target: Target,
+    /// Name and full text; none: it is not there.
+    engine: Option<(String, String)>,
+    /// Whether the server has deduplication windows.
+    has_windows: bool,
+    columns: Columns,
+}
+
 /// Whether all tables are there, with columns that take our bytes, and keep each row that is sent once.
-pub(super) async fn check(server: &Server) -> Result<Tables, Failure> {
-    let names = Topic::ALL.map(|topic| quoted(table_name(topic))).join(",");
+pub(super) async fn check(server: &Server, own: OwnTables) -> Result<Tables, Failure> {
+    judge(look(server, own).await?).map_err(Failure::Store)
+}
+
+/// What the sink must know of them; or the first that does not do, with what mends it.
+fn judge(all: Vec<Looked>) -> Result<Tables, String> {
+    let mut tables = Tables::default();
+    for Looked { target, engine, has_windows, columns } in all {
+        let table = target.name();
+        let Some((engine, full)) = engine else {
+            return Err(format!("table {table} is missing: run `weir-cloud init`"));
+        };
+        let latest = target.own().filter(|own| own.is_latest());
+        let why = match latest {
+            Some(own) => schema::unfit_latest(own, &engine, &full),
+            None => unfit(table, &engine, &full, has_windows),
+        };
+        if let Some(why) = why.or(columns.unfit) {
+            return Err(why);
+        }
+        if !columns.alters.is_empty() {
+            let all = columns.alters.join("; ");
+            return Err(format!("table {table} is not as it must be; this mends it: {all}"));
+        }
+        if engine != "MergeTree" && latest.is_none() {
+            tables.replicated.push(table);
+        }
+        if columns.is_older {
+            tables.older.push(table);
+        }
+    }
+    Ok(tables)
+}
+
+/// Asks for all tables and compares them with what they should be.
+async fn look(server: &Server, own: OwnTables) -> Result<Vec<Looked>, Failure> {
+    let fixed = Topic::ALL.into_iter().map(Target::Fixed);
+    let targets: Vec<Target> = fixed.chain(own.in_store(SinkName::Clickhouse).map(Target::Own)).collect();
+    let names = targets.iter().map(|target| quoted(target.name())).collect::<Vec<_>>().join(",");
     let ask = format!(
         "SELECT name, engine, engine_full FROM system.tables WHERE database = {} AND name IN ({names})",
         quoted(&server.database)
@@ -75,57 +149,24 @@ pub(super) async fn check(server: &Server) -> Result<Tables, Failure> {
     );
     let there = answer(server.questions().query(&ask).fetch_all::<(String, String, String)>()).await?;
     let ask = format!("SELECT name FROM system.merge_tree_settings WHERE name = '{WINDOW}'");
-    let windows = !answer(server.questions().query(&ask).fetch_all::<String>()).await?.is_empty();
-    let mut tables = Tables::default();
-    for topic in Topic::ALL {
-        let table = table_name(topic);
-        match found.iter().find(|(name, _, _)| name == table) {
-            None => return Err(Failure::Store(format!("table {table} is missing: run `weir-cloud init`"))),
-            Some((_, engine, full)) => {
-                if let Some(why) = unfit(table, engine, full, windows) {
-                    return Err(Failure::Store(why));
-                }
-                if engine != "MergeTree" {
-                    tables.replicated.push(topic);
-                }
-            }
-        }
-        let type_of = |column: &str| {
-            let found = there.iter().find(|(t, name, _)| t == table && name == column);
-            found.map(|(_, _, kind)| kind.as_str())
-        };
-        if is_older(topic, type_of).map_err(Failure::Store)? {
-            tables.older.push(topic);
-        }
-    }
-    Ok(tables)
+    let has_windows = !answer(server.questions().query(&ask).fetch_all::<String>()).await?.is_empty();
+    let compare = |target: Target| {
+        let table = target.name();
+        let engine = found.iter().find(|(name, _, _)| name == table);
+        let engine = engine.map(|(_, engine, full)| (engine.clone(), full.clone()));
+        let of_table = there.iter().filter(|(of, _, _)| of == table);
+        let columns: Vec<(&str, &str)> = of_table.map(|(_, name, kind)| (&**name, &**kind)).collect();
+        let columns = if engine.is_some() { schema::compare(target, &columns) } else { Columns::default() };
+        Looked { target, engine, has_windows, columns }
+    };
+    Ok(targets.into_iter().map(compare).collect())
 }
 
-/// Whether columns of a topic's table have older types; or which is missing, or takes other bytes.
-fn is_older<'a>(topic: Topic, type_of: impl Fn(&str) -> Option<&'a str>) -> Result<bool, String> {
-    let table = table_name(topic);
-    let mut any = false;
-    for (column, kind) in columns(topic) {
-        let (older, found) = (older_type(kind), type_of(column));
-        let Some(found) = found else {
-            return Err(format!("table {table} has no column {column}: run `weir-cloud init`"));
-        };
-        if found != kind && found != older {
-            return Err(format!(
-                "table {table}: {column} is a {found} and must be {kind} or {older}: make the column or the table anew \
-                 (`weir-cloud init --dry-run` prints the statements)"
-            ));
-        }
-        any |= found != kind;
-    }
-    Ok(any)
-}
-
-/// Why an engine cannot keep every row that is sent, once; with the way out. `windows`: whether the server has
+/// Why an engine cannot keep every row that is sent, once; with the way out. `has_windows`: whether the server has
 /// deduplication windows; on one that has none, asking what arrived must do alone.
-fn unfit(table: &str, engine: &str, full: &str, windows: bool) -> Option<String> {
+fn unfit(table: &str, engine: &str, full: &str, has_windows: bool) -> Option<String> {
     match engine {
-        "MergeTree" if !windows => None,
+        "MergeTree" if !has_windows => None,
         // These have a deduplication window by default.
         "ReplicatedMergeTree" | "SharedMergeTree" => None,
         "MergeTree" => {
@@ -168,18 +209,19 @@ mod tests {
     }
 
     #[test]
-    fn columns_are_of_either_age_and_of_no_other_width() {
-        let types = columns(Topic::Enriched);
-        let newer = |column: &str| types.iter().find(|(name, _)| *name == column).map(|(_, kind)| *kind);
-        assert_eq!(is_older(Topic::Enriched, newer), Ok(false));
-        let mixed = |column: &str| if column == "time" { Some("Int64") } else { newer(column) };
-        assert_eq!(is_older(Topic::Enriched, mixed), Ok(true));
-        let seconds = |column: &str| if column == "time" { Some("DateTime") } else { newer(column) };
-        let refused = is_older(Topic::Enriched, seconds).unwrap_err();
-        assert!(
-            refused.contains("weir_readings: time is a DateTime and must be DateTime64(3, 'UTC') or Int64")
-        );
-        let less = |column: &str| if column == "rules" { None } else { newer(column) };
-        assert!(is_older(Topic::Enriched, less).unwrap_err().contains("has no column rules"));
+    fn a_table_that_differs_is_refused_with_what_mends_it() {
+        let looked = |columns: Columns| {
+            let full = format!("MergeTree ORDER BY x SETTINGS {WINDOW} = 1");
+            let engine = Some(("MergeTree".to_owned(), full));
+            vec![Looked { target: Target::Fixed(Topic::Alerts), engine, has_windows: true, columns }]
+        };
+        let older = judge(looked(Columns { is_older: true, ..Columns::default() })).unwrap();
+        assert_eq!(older.format(Target::Fixed(Topic::Alerts)), Format::Rows);
+        assert_eq!(older.format(Target::Fixed(Topic::Losses)), Format::NamesAndTypes);
+        let alters = judge(looked(Columns { alters: vec!["ALTER x".to_owned()], ..Columns::default() }));
+        assert_eq!(alters.unwrap_err(), "table weir_alerts is not as it must be; this mends it: ALTER x");
+        let mut missing = looked(Columns::default());
+        missing[0].engine = None;
+        assert!(judge(missing).unwrap_err().contains("is missing"));
     }
 }

@@ -8,15 +8,20 @@ use std::collections::HashMap;
 
 use super::super::batch::{Batch, Part, Range};
 use super::super::config::ClickhouseConfig;
+use super::super::own::{OwnTables, Target};
 use super::super::verify::{self, Found, Logs};
 use super::super::{Failure, SinkName};
 use super::columns::RowWriter;
 use super::server::Server;
-use super::tables;
+use super::tables::{self, Tables};
+
+mod latest;
 
 /// A server.
 pub(in crate::sinks) struct Witness {
     server: Server,
+    own: OwnTables,
+    tables: Tables,
 }
 
 /// A row as it should be.
@@ -27,18 +32,18 @@ struct Expected {
 
 impl Witness {
     /// Asks nothing yet.
-    pub(in crate::sinks) fn open(config: &ClickhouseConfig) -> Result<Self, reqwest::Error> {
-        Ok(Self { server: Server::new(config)? })
+    pub(in crate::sinks) fn open(config: &ClickhouseConfig, own: OwnTables) -> Result<Self, reqwest::Error> {
+        Ok(Self { server: Server::new(config)?, own, tables: Tables::default() })
     }
 
     /// The offsets whose rows differ.
-    async fn altered(&self, part: Part, rows: &[Expected]) -> Result<Vec<i64>, Failure> {
+    async fn altered(&self, target: Target, part: Part, rows: &[Expected]) -> Result<Vec<i64>, Failure> {
         let mut altered = Vec::new();
         let mut spans = vec![rows];
         while let Some(span) = spans.pop() {
             let (Some(first), Some(last)) = (span.first(), span.last()) else { continue };
             let range = Range { part, start: first.offset, end: last.offset + 1 };
-            let stored = self.server.rows(&range).await?;
+            let stored = self.server.rows(target, &range).await?;
             let mut left = &stored[..];
             let is_next = |expected: &Expected| match left.strip_prefix(&expected.row[..]) {
                 Some(rest) => {
@@ -64,25 +69,34 @@ impl Witness {
 
 impl verify::Witness for Witness {
     async fn ends(&mut self, logs: &Logs) -> Result<Vec<(Part, i64)>, Failure> {
-        tables::check(&self.server).await?;
+        self.tables = tables::check(&self.server, self.own).await?;
         // The start of an open plan: what it holds may be on its way.
         logs.committed(SinkName::Clickhouse).map_err(|e| Failure::Kafka(e.to_string()))
     }
 
-    async fn look(&mut self, batch: &Batch, end: i64, deep: bool) -> Result<Vec<(i64, Found)>, Failure> {
+    async fn look(
+        &mut self,
+        target: Target,
+        batch: &Batch,
+        end: i64,
+        deep: bool,
+    ) -> Result<Vec<(i64, Found)>, Failure> {
+        if let Some(own) = target.own().filter(|own| own.is_latest()) {
+            return latest::look(&self.server, own, self.tables.is_older(target), batch, end).await;
+        }
         let Some((first, last)) = batch.records().first().zip(batch.records().last()) else {
             return Ok(Vec::new());
         };
         let part = first.part;
         let range = Range { part, start: first.offset, end: end.min(last.offset + 1) };
         let mut rows: HashMap<i64, u64> = HashMap::new();
-        for offset in self.server.offsets(&range).await? {
+        for offset in self.server.offsets(target, &range).await? {
             *rows.entry(offset).or_default() += 1;
         }
         let key =
             |offset: i64| u128::from(part.partition.unsigned_abs()) << 64 | u128::from(offset.unsigned_abs());
         let (mut found, mut once) = (Vec::new(), Vec::new());
-        let mut writer = RowWriter::default();
+        let mut writer = RowWriter::new(target);
         for record in batch.records().iter().filter(|record| record.offset < end) {
             let (offset, mut row) = (record.offset, Vec::new());
             let key = key(offset);
@@ -96,7 +110,7 @@ impl verify::Witness for Witness {
                 (Ok(Some(_)), Some(rows)) => found.push((offset, Found::Times { key, rows })),
             }
         }
-        let altered = if deep { self.altered(part, &once).await? } else { Vec::new() };
+        let altered = if deep { self.altered(target, part, &once).await? } else { Vec::new() };
         let of = |row: &Expected| {
             if altered.contains(&row.offset) {
                 Found::Altered { key: key(row.offset) }

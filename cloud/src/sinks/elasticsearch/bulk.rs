@@ -19,6 +19,7 @@ use serde::Deserialize;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::super::batch::Record;
+use super::super::own::OwnTable;
 use super::super::{Failure, root_cause};
 use super::document::Placed;
 
@@ -29,6 +30,8 @@ const FILTER: [(&str, &str); 1] =
 #[derive(Clone, Debug)]
 pub(super) struct Item {
     pub(super) record: Record,
+    /// The table of the user's own that it is a row of.
+    pub(super) own: Option<&'static OwnTable>,
     /// Whether a document of the same or a higher version keeps it out.
     pub(super) versioned: bool,
     /// Which of the indices of its body.
@@ -64,6 +67,13 @@ impl Body {
         &self.items
     }
 
+    /// Adds a document that is a row of a table of the user's own.
+    pub(super) fn add_own(&mut self, record: Record, own: &'static OwnTable, placed: &Placed, json: &[u8]) {
+        self.add(record, placed, json);
+        let last = self.items.last_mut().expect("one was added");
+        last.own = Some(own);
+    }
+
     /// Adds a document. Index and id have no character that JSON escapes.
     pub(super) fn add(&mut self, record: Record, placed: &Placed, json: &[u8]) {
         let start = self.bytes.len();
@@ -87,7 +97,7 @@ impl Body {
         self.bytes.push(b'\n');
         let (range, versioned) = (start..self.bytes.len(), placed.version.is_some());
         let (index, hash) = (self.index(&placed.index), xxh3_64(placed.id.as_bytes()));
-        self.items.push(Item { record, versioned, index, hash, range });
+        self.items.push(Item { record, own: None, versioned, index, hash, range });
     }
 
     /// The place of an index among those of this body.

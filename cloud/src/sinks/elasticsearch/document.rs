@@ -12,8 +12,10 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::super::SinkName;
 use super::super::batch::{Record, Topic};
 use super::super::calendar::civil;
+use super::super::own::{OwnKind, OwnRow, OwnTable};
 use super::super::row::{self, RowError};
 use super::super::table::{Cell, Row, table};
+use super::schema;
 use crate::faults::is_broken;
 
 /// How indices are named.
@@ -65,6 +67,15 @@ impl Place {
         }
     }
 
+    /// The place of a row of a table of the user's own.
+    pub(super) fn of_own(&self, own: &OwnTable, record: &Record, row: &OwnRow<'_>) -> Placed {
+        let name = schema::name(&self.prefix, own);
+        let index = row.time(own).map_or_else(|| name.clone(), |time| format!("{name}-{}", month(time)));
+        let version = row.version(own).and_then(|version| i64::try_from(version + 1).ok());
+        let id = BASE64URL.encode(own.row_id(record, row));
+        Placed { index, id, version, received: record.timestamp }
+    }
+
     /// By event time, if that lies within the accepted range around the receipt: a wild clock must not make a
     /// thousand indices.
     fn readings_index(&self, time: i64, received: i64) -> String {
@@ -75,6 +86,34 @@ impl Place {
             format!("{}-readings-outside", self.prefix)
         }
     }
+}
+
+/// The document of a row: one member for each column that is not NULL.
+pub(super) fn document(own: &OwnTable, row: &OwnRow<'_>) -> Vec<u8> {
+    let mut out = vec![b'{'];
+    for (column, cell) in own.columns.iter().zip(&row.cells) {
+        if *cell == Cell::Null {
+            continue;
+        }
+        if out.len() > 1 {
+            out.push(b',');
+        }
+        // Names are identifiers: nothing to escape.
+        out.extend_from_slice(format!("\"{}\":", column.name).as_bytes());
+        match cell {
+            Cell::Text(json) if column.kind == OwnKind::Json => out.extend_from_slice(json.as_bytes()),
+            Cell::Text(text) => serde_json::to_writer(&mut out, text).expect("a string into memory"),
+            Cell::Int(n) | Cell::Time(n) => out.extend_from_slice(n.to_string().as_bytes()),
+            Cell::UInt(n) => out.extend_from_slice(n.to_string().as_bytes()),
+            Cell::Float(n) => serde_json::to_writer(&mut out, n).expect("a number into memory"),
+            Cell::Flag(flag) => out.extend_from_slice(if *flag { b"true" } else { b"false" }),
+            Cell::Null | Cell::Stream(_) | Cell::Bytes(_) => {
+                unreachable!("no column of this type is described")
+            }
+        }
+    }
+    out.push(b'}');
+    out
 }
 
 fn day(ms: i64) -> String {

@@ -18,10 +18,11 @@ use weir_shared::backoff::Backoff;
 use weir_shared::clock::Deadline;
 use weir_shared::supervise::Stop;
 
-use super::super::Failure;
 use super::super::batch::{Record, Topic};
 use super::super::config::ElasticsearchConfig;
-use super::super::dead_letters::Letter;
+use super::super::dead_letters::{Letter, Letters};
+use super::super::own::{self, OwnTables};
+use super::super::{Failure, SinkName};
 use super::bulk::{self, Body, Item, Lane};
 use super::pace::Pace;
 use super::triage::{self, Verdict};
@@ -38,12 +39,13 @@ pub(super) struct Flight {
     compression: bool,
     bulk_bytes_max: usize,
     pace: Pace,
+    tables: OwnTables,
 }
 
 impl Flight {
-    pub(super) fn new(config: &ElasticsearchConfig) -> Self {
+    pub(super) fn new(config: &ElasticsearchConfig, tables: OwnTables) -> Self {
         let pace = Pace::new(config.concurrency_max);
-        Self { compression: config.compression, bulk_bytes_max: config.bulk_bytes_max, pace }
+        Self { compression: config.compression, bulk_bytes_max: config.bulk_bytes_max, pace, tables }
     }
 
     /// Sends the documents until each of them is in or has a letter: how many were sent again.
@@ -54,7 +56,7 @@ impl Flight {
         &mut self,
         client: &Client,
         body: &Body,
-        letters: &mut Vec<Letter>,
+        letters: &mut Letters,
         stop: &Stop,
     ) -> Result<u64, Failure> {
         let mut sent_again = 0;
@@ -75,8 +77,6 @@ impl Flight {
                 backoff.reset();
             }
         }
-        // In the order of the log, whichever answer came first.
-        letters.sort_by_key(|letter| (letter.record.part, letter.record.offset));
         Ok(sent_again)
     }
 
@@ -85,7 +85,7 @@ impl Flight {
         &mut self,
         client: &Client,
         lanes: Vec<Lane>,
-        letters: &mut Vec<Letter>,
+        letters: &mut Letters,
     ) -> Result<Body, Failure> {
         let compression = self.compression;
         let mut waiting = VecDeque::from(lanes);
@@ -108,11 +108,11 @@ impl Flight {
             if matches!(answer, Err(Failure::Late(_))) {
                 self.pace.refused(allowed);
             }
-            let again = sort(body.items(), &answer?, letters)?;
+            let again = sort(body.items(), &answer?, letters, self.tables)?;
             if again.is_empty() {
-                self.pace.taken()
+                self.pace.taken();
             } else {
-                self.pace.refused(allowed)
+                self.pace.refused(allowed);
             }
             again.iter().for_each(|at| refused.add_of(&body, &body.items()[*at]));
             waiting.push_back(lane);
@@ -135,7 +135,12 @@ async fn next<F: Future>(flying: &mut Vec<Pin<Box<F>>>) -> F::Output {
 }
 
 /// Sorts the answers: those to send again come back, refused ones become letters.
-fn sort(items: &[Item], answer: &bulk::Answer, letters: &mut Vec<Letter>) -> Result<Vec<usize>, Failure> {
+fn sort(
+    items: &[Item],
+    answer: &bulk::Answer,
+    letters: &mut Letters,
+    tables: OwnTables,
+) -> Result<Vec<usize>, Failure> {
     if answer.items.len() != items.len() {
         let (sent, got) = (items.len(), answer.items.len());
         return Err(Failure::Store(format!("{sent} documents sent, {got} answers")));
@@ -154,13 +159,16 @@ fn sort(items: &[Item], answer: &bulk::Answer, letters: &mut Vec<Letter>) -> Res
                     answer.reason()
                 )));
             }
-            Verdict::Reject => letters.push(refusal(&item.record, answer)?),
+            Verdict::Reject => match item.own {
+                Some(own) => own::refuse(letters, own, &item.record, answer.kind(), answer.reason()),
+                None => letters.add(refusal(&item.record, answer, tables)?),
+            },
         }
     }
     Ok(again)
 }
 
-fn refusal(record: &Record, answer: &bulk::ItemAnswer) -> Result<Letter, Failure> {
+fn refusal(record: &Record, answer: &bulk::ItemAnswer, tables: OwnTables) -> Result<Letter, Failure> {
     if record.part.topic == Topic::Rejected {
         // A dead letter of a dead letter would go round for ever.
         return Err(Failure::Store(format!(
@@ -171,6 +179,7 @@ fn refusal(record: &Record, answer: &bulk::ItemAnswer) -> Result<Letter, Failure
             answer.reason()
         )));
     }
-    let reason = answer.kind().to_owned();
-    Ok(Letter { record: *record, reason, detail: answer.reason().to_owned() })
+    let (reason, detail) = (answer.kind().to_owned(), answer.reason().to_owned());
+    let partly = tables.has(record.part.topic, SinkName::Elasticsearch);
+    Ok(Letter { record: *record, reason, detail, partly })
 }

@@ -11,9 +11,10 @@ use elasticsearch::http::headers::HeaderMap;
 use weir_shared::supervise::Error;
 
 use super::super::config::ElasticsearchConfig;
-use super::super::{Failure, Probe};
+use super::super::own::OwnTables;
+use super::super::{Failure, Probe, Refused, SinkName};
 use super::bulk::unreachable;
-use super::retention;
+use super::{retention, schema};
 
 /// What indices are called after the prefix, and their templates.
 pub(super) const TEMPLATES: [(&str, &str); 5] = [
@@ -24,12 +25,20 @@ pub(super) const TEMPLATES: [(&str, &str); 5] = [
     ("alerts", include_str!("../../../../deploy/elasticsearch/alerts.json")),
 ];
 
-/// Makes or renews the templates; with `dry_run` prints them.
-pub(in crate::sinks) async fn init(config: &ElasticsearchConfig, dry_run: bool) -> Result<(), Error> {
+/// Makes or renews the templates; with `dry_run` prints them, and what would mend the indices of the user's own tables.
+pub(in crate::sinks) async fn init(
+    config: &ElasticsearchConfig,
+    own: OwnTables,
+    dry_run: bool,
+) -> Result<(), Error> {
     let client = super::client(config)?;
-    for (name, template) in TEMPLATES {
-        let name = format!("{}-{name}", config.prefix);
-        let template = filled(template, config);
+    let prefix = &config.prefix;
+    let shipped =
+        TEMPLATES.iter().map(|(name, template)| (format!("{prefix}-{name}"), filled(template, config)));
+    let own_tables = own.in_store(SinkName::Elasticsearch);
+    let own_tables =
+        own_tables.map(|own| (schema::name(prefix, own), schema::template(prefix, config.replicas, own)));
+    for (name, template) in shipped.chain(own_tables) {
         if dry_run {
             tracing::info!("would put the index template {name}:\n{template}");
             continue;
@@ -39,7 +48,46 @@ pub(in crate::sinks) async fn init(config: &ElasticsearchConfig, dry_run: bool) 
             return Err(format!("index template {name}: {status}: {text}").into());
         }
     }
-    retention::init(&client, config, dry_run).await
+    retention::init(&client, config, dry_run).await?;
+    let standing = differences(&client, prefix, own).await;
+    if dry_run {
+        match standing {
+            Ok(standing) => standing.iter().for_each(|why| tracing::info!("Elasticsearch: {why}")),
+            Err(away) => tracing::warn!("Elasticsearch: the indices that stand are not compared: {away}"),
+        }
+        return Ok(());
+    }
+    match standing? {
+        standing if standing.is_empty() => Ok(()),
+        standing => Err(Refused(standing.join("; ")).into()),
+    }
+}
+
+/// What keeps the indices that stand from holding the rows of the user's own tables.
+async fn differences(client: &Client, prefix: &str, own: OwnTables) -> Result<Vec<String>, Failure> {
+    let mut all = Vec::new();
+    for own in own.in_store(SinkName::Elasticsearch) {
+        let pattern = schema::pattern(prefix, own);
+        let read = async |what: &str| {
+            let path = format!("/{pattern}/{what}?ignore_unavailable=true");
+            let (status, text) = ask(client, Method::Get, &path, None).await?;
+            if status == StatusCode::NOT_FOUND {
+                return Ok(serde_json::json!({}));
+            }
+            if !status.is_success() {
+                return Err(Failure::Store(format!("{path}: {status}: {text}")));
+            }
+            serde_json::from_str::<serde_json::Value>(&text)
+                .map_err(|e| Failure::Store(format!("{path}: {e}")))
+        };
+        let (mappings, settings) = (read("_mapping").await?, read("_settings").await?);
+        for (index, mapping) in mappings.as_object().into_iter().flatten() {
+            let limit = &settings[index]["settings"]["index"]["mapping"]["total_fields"]["limit"];
+            let limit = limit.as_str().and_then(|digits| digits.parse().ok());
+            all.extend(schema::differences(own, index, &mapping["mappings"]["properties"], limit));
+        }
+    }
+    Ok(all)
 }
 
 fn path_of(template: &str) -> String {
@@ -52,7 +100,7 @@ pub(super) fn filled(template: &str, config: &ElasticsearchConfig) -> String {
 }
 
 /// Asks without changing anything.
-pub(in crate::sinks) async fn probe(config: &ElasticsearchConfig) -> Result<Probe, Failure> {
+pub(in crate::sinks) async fn probe(config: &ElasticsearchConfig, own: OwnTables) -> Result<Probe, Failure> {
     #[derive(serde::Deserialize)]
     struct Root {
         version: Version,
@@ -65,24 +113,43 @@ pub(in crate::sinks) async fn probe(config: &ElasticsearchConfig) -> Result<Prob
     let (status, text) = ask(&client, Method::Get, "/", None).await?;
     let root: Root = serde_json::from_str(&text)
         .map_err(|_| Failure::Store(format!("{}: {status}: not an answer of Elasticsearch", config.url)))?;
-    let tables = check(&client, &config.prefix).await.map_err(|e| e.to_string());
+    let tables = check(&client, &config.prefix, own).await.map_err(|e| e.to_string());
     Ok(Probe { at: config.url.clone(), version: root.version.number, tables, grants: None })
 }
 
-/// Whether all templates are there.
-pub(super) async fn check(client: &Client, prefix: &str) -> Result<(), Failure> {
+/// Whether all templates are there, and those of the user's own tables are as described, as are their indices.
+pub(super) async fn check(client: &Client, prefix: &str, own: OwnTables) -> Result<(), Failure> {
     for (name, _) in TEMPLATES {
-        let name = format!("{prefix}-{name}");
-        let (status, text) = ask(client, Method::Get, &path_of(&name), None).await?;
-        if status == StatusCode::NOT_FOUND {
-            let missing = format!("index template {name} is missing: run `weir-cloud init`");
-            return Err(Failure::Store(missing));
-        }
-        if !status.is_success() {
-            return Err(Failure::Store(format!("index template {name}: {status}: {text}")));
+        template_there(client, &format!("{prefix}-{name}")).await?;
+    }
+    for own in own.in_store(SinkName::Elasticsearch) {
+        let name = schema::name(prefix, own);
+        let text = template_there(client, &name).await?;
+        let answer: serde_json::Value =
+            serde_json::from_str(&text).map_err(|e| Failure::Store(format!("index template {name}: {e}")))?;
+        let template = &answer["index_templates"][0]["index_template"];
+        let is_for = template["index_patterns"] == serde_json::json!([schema::pattern(prefix, own)]);
+        let there = &template["template"]["mappings"]["properties"];
+        if !is_for || !schema::differences(own, &name, there, None).is_empty() {
+            let why = format!("index template {name} is not as [[sink.table]] says: run `weir-cloud init`");
+            return Err(Failure::Store(why));
         }
     }
-    Ok(())
+    let standing = differences(client, prefix, own).await?;
+    if standing.is_empty() { Ok(()) } else { Err(Failure::Store(standing.join("; "))) }
+}
+
+/// The template of a name, which must be there.
+async fn template_there(client: &Client, name: &str) -> Result<String, Failure> {
+    let (status, text) = ask(client, Method::Get, &path_of(name), None).await?;
+    if status == StatusCode::NOT_FOUND {
+        let missing = format!("index template {name} is missing: run `weir-cloud init`");
+        return Err(Failure::Store(missing));
+    }
+    if !status.is_success() {
+        return Err(Failure::Store(format!("index template {name}: {status}: {text}")));
+    }
+    Ok(text)
 }
 
 /// Status and text of an answer.

@@ -3,6 +3,7 @@
 //! Guarantees: changes no document; asks for a refresh first, so that every document that was acknowledged is found. An id
 //! is looked for in all of our indices: one in two of them is doubled. On failure: the server's error.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use elasticsearch::Elasticsearch as Client;
@@ -13,17 +14,22 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::super::batch::{Batch, Part, Topic};
+use super::super::batch::{Batch, Part, Record};
 use super::super::config::ElasticsearchConfig;
+use super::super::own::{Decoder, Target};
+use super::super::row::RowError;
 use super::super::verify::{self, Found, Logs};
 use super::super::{Failure, SinkName, root_cause};
-use super::document::Place;
+use super::document::{Place, Placed, document};
 use super::{client, place};
 
 /// Ids that one request looks for.
 const LOOKED_UP: usize = 1_000;
 /// Documents that one answer may hold: an id that stands in ten indices is doubled enough.
 const DOCUMENTS_MAX: usize = 10 * LOOKED_UP;
+
+/// Where a document should be, and what it should be.
+type Expected<'a> = (Placed, Cow<'a, [u8]>);
 
 /// A client.
 pub(in crate::sinks) struct Witness {
@@ -62,6 +68,21 @@ impl Witness {
         Ok(Self { client: client(config)?, place: place(config), refreshed: false })
     }
 
+    /// Where the document of a record should be, and what it should be.
+    fn expected<'a>(
+        &self,
+        own: Option<&mut Decoder>,
+        record: &Record,
+        json: &'a [u8],
+    ) -> Result<Option<Expected<'a>>, RowError> {
+        let Some(decoder) = own else {
+            return Ok(self.place.of(record, json)?.map(|placed| (placed, Cow::Borrowed(json))));
+        };
+        let Some(row) = decoder.decode(json, SinkName::Elasticsearch)? else { return Ok(None) };
+        let own = decoder.table;
+        Ok(Some((self.place.of_own(own, record, &row), Cow::Owned(document(own, &row)))))
+    }
+
     async fn ask(&self, path: &str, body: String) -> Result<String, Failure> {
         let away = |e: elasticsearch::Error| Failure::Store(format!("no answer: {}", root_cause(&e)));
         let (headers, query) = (HeaderMap::new(), None::<&()>);
@@ -82,22 +103,29 @@ impl verify::Witness for Witness {
         logs.committed(SinkName::Elasticsearch).map_err(|e| Failure::Kafka(e.to_string()))
     }
 
-    async fn look(&mut self, batch: &Batch, end: i64, deep: bool) -> Result<Vec<(i64, Found)>, Failure> {
+    async fn look(
+        &mut self,
+        target: Target,
+        batch: &Batch,
+        end: i64,
+        deep: bool,
+    ) -> Result<Vec<(i64, Found)>, Failure> {
         let indices = format!("/{}-*", self.place.prefix);
         if !self.refreshed {
             self.ask(&format!("{indices}/_refresh"), String::new()).await?;
             self.refreshed = true;
         }
         let (mut found, mut expected) = (Vec::new(), Vec::new());
+        let mut own = target.own().map(Decoder::new);
         for record in batch.records().iter().filter(|record| record.offset < end) {
-            match self.place.of(record, batch.value(record)) {
-                Ok(Some(placed)) => expected.push((record, placed)),
+            match self.expected(own.as_mut(), record, batch.value(record)) {
+                Ok(Some((placed, document))) => expected.push((record, placed, document)),
                 Ok(None) => found.push((record.offset, Found::Elsewhere)),
                 Err(_) => found.push((record.offset, Found::Refused)),
             }
         }
         for chunk in expected.chunks(LOOKED_UP) {
-            let ids: Vec<&str> = chunk.iter().map(|(_, placed)| &*placed.id).collect();
+            let ids: Vec<&str> = chunk.iter().map(|(_, placed, _)| &*placed.id).collect();
             let query = json!({
                 "size": DOCUMENTS_MAX, "version": true, "_source": deep, "query": {"ids": {"values": ids}}
             });
@@ -108,10 +136,10 @@ impl verify::Witness for Witness {
             for hit in &answer.hits.hits {
                 by_id.entry(&hit.id).or_default().push(hit);
             }
-            for (record, placed) in chunk {
+            for (record, placed, document) in chunk {
                 let hits = by_id.get(&*placed.id).map_or(&[][..], Vec::as_slice);
-                let sent = deep.then(|| batch.value(record));
-                let unique = record.part.topic == Topic::Enriched;
+                let sent = deep.then_some(&**document);
+                let unique = record.part.topic.has_readings() && placed.version.is_none();
                 found.push((record.offset, judge(hits, placed.version, sent, (&placed.id, unique))));
             }
         }

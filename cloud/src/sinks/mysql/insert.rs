@@ -7,227 +7,231 @@
 //! On failure: a statement refused for what is in its rows is undone by the server alone; its rows are then tried in
 //! smaller statements, and those at fault become letters. Any other failure gives up the batch.
 
-use std::fmt::Write as _;
-
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Params, ServerError, Value};
 
 use super::super::batch::{Batch, Record, Topic};
 use super::super::calendar::civil;
-use super::super::dead_letters::Letter;
+use super::super::dead_letters::{Letter, Letters};
 use super::super::measures::{Count, Receipts};
+use super::super::own::{self, Decoder, OwnTables, Target};
 use super::super::row::{self, Reading, RowError};
-use super::super::table::{Cell, Column, Kind, Row, table};
+use super::super::table::{Cell, Row, table};
 use super::super::{Failure, SinkName};
 use super::ANSWER;
 use super::load::{self, Loaded, load};
+use statement::Insert;
+pub(super) use statement::{ID, columns};
 
-/// Rows per statement, largest first: few prepared statements, and any number in few round trips.
-const SHAPES: [usize; 6] = [2048, 512, 128, 32, 8, 1];
-
-/// The columns of `weir_readings`, in the order in which [`reading`] writes them.
-const READINGS: [&str; 14] = [
-    "stream",
-    "stream_partition",
-    "number",
-    "edge",
-    "device",
-    "time",
-    "received",
-    "clock",
-    "values",
-    "tags",
-    "dims",
-    "versions",
-    "joined",
-    "rules",
-];
-/// Key of a table whose rows replace one another: what the row is.
-pub(super) const ID: &str = "id";
-
-/// Table and columns of a topic.
-pub(super) fn columns(topic: Topic) -> (&'static str, Vec<&'static str>) {
-    let Some(table) = table(topic) else { return ("weir_readings", READINGS.to_vec()) };
-    let id = table.revision.map(|_| ID);
-    (table.name, id.into_iter().chain(table.columns.iter().map(|c| c.name)).collect())
-}
-
-/// The parts of an INSERT that do not depend on the number of rows.
-struct Insert {
-    table: &'static str,
-    names: Vec<&'static str>,
-    /// Those of the columns that hold bytes and not text.
-    binary: Vec<&'static str>,
-    head: String,
-    columns: usize,
-    tail: String,
-}
-
-impl Insert {
-    fn new(topic: Topic) -> Self {
-        let (name, columns) = columns(topic);
-        let head = format!("INSERT INTO {name} (`{}`) VALUES ", columns.join("`, `"));
-        let mut tail = String::new();
-        if let Some(revision) = table(topic).and_then(|table| table.revision) {
-            // Assignments take effect one after the other: the revision, on which the others look, is the last.
-            let others = columns.iter().filter(|name| ![ID, revision].contains(name));
-            let raised = |name: &&str| {
-                format!("`{name}` = IF(VALUES(`{revision}`) > `{revision}`, VALUES(`{name}`), `{name}`)")
-            };
-            let all: Vec<String> = others.chain([&revision]).map(raised).collect();
-            tail = format!(" ON DUPLICATE KEY UPDATE {}", all.join(", "));
-        }
-        let binary = match table(topic) {
-            None => vec!["stream"],
-            Some(table) => {
-                let bytes = |column: &&Column| matches!(column.kind, Kind::Stream | Kind::Base64);
-                table.columns.iter().filter(bytes).map(|column| column.name).chain([ID]).collect()
-            }
-        };
-        Self { table: name, head, columns: columns.len(), names: columns, binary, tail }
-    }
-
-    /// With marks for so many rows.
-    fn statement(&self, rows: usize) -> String {
-        let row = format!("({})", vec!["?"; self.columns].join(","));
-        let mut sql = String::with_capacity(self.head.len() + self.tail.len() + rows * (row.len() + 1));
-        write!(sql, "{}{row}", self.head).expect("a string takes all");
-        for _ in 1..rows {
-            sql.push(',');
-            sql.push_str(&row);
-        }
-        sql.push_str(&self.tail);
-        sql
-    }
-}
+mod statement;
 
 /// What came of a batch.
 #[derive(Debug, Default)]
 pub(super) struct Inserted {
-    pub(super) letters: Vec<Letter>,
+    pub(super) letters: Letters,
     pub(super) receipts: Receipts,
     pub(super) skipped: Count,
 }
 
+/// Makes the rows of one table.
+pub(super) enum Maker {
+    Fixed(Topic),
+    Own(Decoder),
+}
+
+impl Maker {
+    pub(super) fn new(target: Target) -> Self {
+        match target {
+            Target::Fixed(topic) => Self::Fixed(topic),
+            Target::Own(own) => Self::Own(Decoder::new(own)),
+        }
+    }
+
+    /// Appends the columns of one record and gives back its time of receipt, or `None` for one that is no row here;
+    /// appends nothing when it does not decode.
+    pub(super) fn row(
+        &mut self,
+        record: &Record,
+        json: &[u8],
+        values: &mut Vec<Value>,
+    ) -> Result<Option<i64>, RowError> {
+        match self {
+            Self::Fixed(topic) => row_values(*topic, json, values),
+            Self::Own(decoder) => {
+                let Some(row) = decoder.decode(json, SinkName::Mysql)? else { return Ok(None) };
+                values.extend(row.cells.into_iter().map(value));
+                values.push(Value::from(record.part.topic.name()));
+                values.extend([Value::from(record.part.partition), Value::from(record.offset)]);
+                Ok(Some(record.timestamp))
+            }
+        }
+    }
+}
+
 /// Rows on their way into one table.
 struct Pending {
+    target: Target,
     insert: Insert,
+    maker: Maker,
     values: Vec<Value>,
     records: Vec<Record>,
+    /// A dead letter of this table says that other rows of its record may stand.
+    partly: bool,
 }
 
 /// Inserts all records of the batch. `loads`: whether the server takes LOCAL data, as far as known.
 pub(super) async fn insert(
     connection: &mut Conn,
     batch: &Batch,
+    tables: OwnTables,
     loads: &mut bool,
 ) -> Result<Inserted, Failure> {
     let mut inserted = Inserted::default();
-    for topic in Topic::ALL {
+    for topic in tables.topics(SinkName::Mysql) {
         let records: Vec<&Record> = batch.records().iter().filter(|r| r.part.topic == topic).collect();
         if records.is_empty() {
             continue;
         }
-        let insert = Insert::new(topic);
-        let mut pending = Pending {
-            values: Vec::with_capacity(records.len() * insert.columns),
-            records: Vec::with_capacity(records.len()),
-            insert,
-        };
-        for record in records {
-            match row_values(topic, batch.value(record), &mut pending.values) {
-                Ok(Some(received)) => {
-                    pending.records.push(*record);
-                    if topic == Topic::Enriched {
-                        inserted.receipts.add(received);
+        let mut is_row = vec![false; records.len()];
+        for target in tables.targets(topic, SinkName::Mysql) {
+            let mut pending = Pending::new(target, records.len(), tables);
+            for (record, is_row) in records.iter().zip(&mut is_row) {
+                match pending.maker.row(record, batch.value(record), &mut pending.values) {
+                    Ok(Some(received)) => {
+                        *is_row = true;
+                        pending.records.push(**record);
+                        if matches!(target, Target::Fixed(Topic::Enriched)) {
+                            inserted.receipts.add(received);
+                        }
                     }
+                    Ok(None) => {}
+                    Err(error) => pending.refuse(record, &error, &mut inserted.letters),
                 }
-                Ok(None) => inserted.skipped.add(topic),
-                Err(error) => inserted.letters.push(letter(record, error)),
+            }
+            if *loads && pending.may_load() {
+                match pending.load(connection).await? {
+                    Loaded::All => continue,
+                    Loaded::Refused => {}
+                    Loaded::NotAllowed => *loads = false,
+                }
+            }
+            pending.insert(connection, batch, &mut inserted.letters).await?;
+        }
+        for (record, _) in records.iter().zip(is_row).filter(|(_, is_row)| !is_row) {
+            if !inserted.letters.has(record) {
+                inserted.skipped.add(topic);
             }
         }
-        if *loads && pending.may_load() {
-            match pending.load(connection).await? {
-                Loaded::All => continue,
-                Loaded::Refused => {}
-                Loaded::NotAllowed => *loads = false,
-            }
-        }
-        pending.insert(connection, batch, &mut inserted.letters).await?;
     }
     Ok(inserted)
 }
 
 impl Pending {
+    fn new(target: Target, records: usize, tables: OwnTables) -> Self {
+        let insert = Insert::new(target);
+        let partly = match target {
+            Target::Fixed(topic) => tables.has(topic, SinkName::Mysql),
+            Target::Own(_) => true,
+        };
+        Self {
+            target,
+            values: Vec::with_capacity(records * insert.columns.len()),
+            records: Vec::with_capacity(records),
+            maker: Maker::new(target),
+            insert,
+            partly,
+        }
+    }
+
+    fn refuse(&self, record: &Record, error: &RowError, letters: &mut Letters) {
+        match self.target {
+            Target::Own(own) => own::refuse_row(letters, own, record, error),
+            Target::Fixed(_) => letters.add(Letter {
+                record: *record,
+                reason: error.reason.to_owned(),
+                detail: error.detail.clone(),
+                partly: self.partly,
+            }),
+        }
+    }
+
     /// Many rows, of which none can replace another.
     fn may_load(&self) -> bool {
         self.records.len() >= load::ROWS_MIN && self.insert.tail.is_empty()
     }
 
     async fn load(&self, connection: &mut Conn) -> Result<Loaded, Failure> {
-        let Insert { table, names, binary, .. } = &self.insert;
-        load(connection, table, names, binary, &self.values).await
+        let Insert { table, columns, binary, .. } = &self.insert;
+        load(connection, table, columns, binary, &self.values).await
     }
 
     async fn insert(
-        self,
+        mut self,
         connection: &mut Conn,
         batch: &Batch,
-        letters: &mut Vec<Letter>,
+        letters: &mut Letters,
     ) -> Result<(), Failure> {
-        let columns = self.insert.columns;
-        let mut values = self.values.into_iter();
-        let mut records = &self.records[..];
+        let columns = self.insert.columns.len();
+        let mut values = std::mem::take(&mut self.values).into_iter();
+        let all = std::mem::take(&mut self.records);
+        let mut records = &all[..];
         while !records.is_empty() {
-            let rows = shape(records.len());
+            let rows = self.insert.shape(records.len());
             let (chunk, rest) = records.split_at(rows);
             let row_values = values.by_ref().take(rows * columns).collect();
             if let Some(refused) = exec(connection, &self.insert, rows, row_values).await? {
                 tracing::warn!(error = %refused, rows, "rows refused; looking for those at fault");
-                narrow_down(connection, &self.insert, batch, chunk, refused, letters).await?;
+                self.narrow_down(connection, batch, chunk, refused, letters).await?;
             }
             records = rest;
         }
         Ok(())
     }
-}
 
-/// Finds the rows that are at fault in a refused chunk, in ever smaller statements; the others go in.
-async fn narrow_down(
-    connection: &mut Conn,
-    insert: &Insert,
-    batch: &Batch,
-    chunk: &[Record],
-    error: ServerError,
-    letters: &mut Vec<Letter>,
-) -> Result<(), Failure> {
-    let mut refused = vec![(chunk, error)];
-    while let Some((records, error)) = refused.pop() {
-        if let [record] = records {
-            letters.push(refusal(record, &error)?);
-            continue;
-        }
-        for part in records.chunks(shape(records.len() - 1)) {
-            let mut values = Vec::with_capacity(part.len() * insert.columns);
-            for record in part {
-                let decoded = row_values(record.part.topic, batch.value(record), &mut values);
-                decoded.expect("it decoded when the chunk was made, and decoding is pure");
+    /// Finds the rows that are at fault in a refused chunk, in ever smaller statements; the others go in.
+    async fn narrow_down(
+        &mut self,
+        connection: &mut Conn,
+        batch: &Batch,
+        chunk: &[Record],
+        error: ServerError,
+        letters: &mut Letters,
+    ) -> Result<(), Failure> {
+        let mut refused = vec![(chunk, error)];
+        while let Some((records, error)) = refused.pop() {
+            if let [record] = records {
+                self.refused(record, &error, letters)?;
+                continue;
             }
-            if let Some(error) = exec(connection, insert, part.len(), values).await? {
-                refused.push((part, error));
+            for part in records.chunks(self.insert.shape(records.len() - 1)) {
+                let mut values = Vec::with_capacity(part.len() * self.insert.columns.len());
+                for record in part {
+                    let decoded = self.maker.row(record, batch.value(record), &mut values);
+                    decoded.expect("it decoded when the chunk was made, and decoding is pure");
+                }
+                if let Some(error) = exec(connection, &self.insert, part.len(), values).await? {
+                    refused.push((part, error));
+                }
             }
         }
+        Ok(())
     }
-    Ok(())
-}
 
-fn refusal(record: &Record, error: &ServerError) -> Result<Letter, Failure> {
-    if record.part.topic == Topic::Rejected {
-        // A dead letter of a dead letter would go round for ever.
-        let (part, offset) = (record.part, record.offset);
-        return Err(Failure::Store(format!("{part} at {offset} is refused by weir_rejected: {error}")));
+    fn refused(&self, record: &Record, error: &ServerError, letters: &mut Letters) -> Result<(), Failure> {
+        let (reason, detail) = ("row_refused".to_owned(), error.to_string());
+        match self.target {
+            Target::Own(own) => own::refuse(letters, own, record, &reason, &detail),
+            // A dead letter of a dead letter would go round for ever.
+            Target::Fixed(Topic::Rejected) => {
+                let (part, offset) = (record.part, record.offset);
+                return Err(Failure::Store(format!(
+                    "{part} at {offset} is refused by weir_rejected: {error}"
+                )));
+            }
+            Target::Fixed(_) => letters.add(Letter { record: *record, reason, detail, partly: self.partly }),
+        }
+        Ok(())
     }
-    Ok(Letter { record: *record, reason: "row_refused".to_owned(), detail: error.to_string() })
 }
 
 /// Runs one INSERT. `Some` when the server refused what is in the rows; then none of them is in.
@@ -253,21 +257,9 @@ pub(super) fn is_about_rows(error: &ServerError) -> bool {
     error.state.starts_with("22") || matches!(error.code, 3140 | 3141 | 4025 | 3819 | 1366)
 }
 
-fn shape(rows: usize) -> usize {
-    SHAPES.into_iter().find(|s| *s <= rows).unwrap_or(1)
-}
-
-fn letter(record: &Record, error: RowError) -> Letter {
-    Letter { record: *record, reason: error.reason.to_owned(), detail: error.detail }
-}
-
 /// Appends the columns of one record and gives back its time of receipt, or `None` for one that goes only to other
 /// stores; appends nothing when it does not decode.
-pub(super) fn row_values(
-    topic: Topic,
-    json: &[u8],
-    values: &mut Vec<Value>,
-) -> Result<Option<i64>, RowError> {
+fn row_values(topic: Topic, json: &[u8], values: &mut Vec<Value>) -> Result<Option<i64>, RowError> {
     let Some(table) = table(topic) else {
         let Some(r) = row::reading(json, SinkName::Mysql)? else { return Ok(None) };
         reading(&r, values);
@@ -321,95 +313,4 @@ fn datetime(ms: i64) -> Value {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn any_number_of_rows_is_few_statements() {
-        let mut sizes = Vec::new();
-        let mut left = 5_000;
-        while left > 0 {
-            sizes.push(shape(left));
-            left -= shape(left);
-        }
-        assert_eq!(sizes.iter().sum::<usize>(), 5_000);
-        assert_eq!(&sizes[..5], &[2048, 2048, 512, 128, 128]);
-        assert!(sizes.len() < 20);
-        assert!(Topic::ALL.into_iter().all(|topic| SHAPES[0] * columns(topic).1.len() < 65_535));
-        // A refused chunk is split evenly, down to single rows.
-        for rows in SHAPES.into_iter().filter(|s| *s > 1) {
-            assert!(rows % shape(rows - 1) == 0 && rows / shape(rows - 1) <= 8, "{rows}");
-        }
-    }
-
-    #[test]
-    fn statements_have_as_many_marks_as_columns() {
-        for topic in Topic::ALL {
-            let (insert, columns) = (Insert::new(topic), columns(topic).1);
-            assert_eq!(insert.statement(8).matches('?').count(), 8 * columns.len());
-            assert_eq!(insert.statement(3).matches("),(").count(), 2);
-        }
-    }
-
-    #[test]
-    fn columns_are_those_of_the_shipped_tables() {
-        let sql = include_str!("../../../../deploy/sql/mysql.sql");
-        for topic in Topic::ALL {
-            let (name, columns) = columns(topic);
-            let (_, text) = sql.split_once(&format!("EXISTS {name} (")).unwrap();
-            let (text, _) = text.split_once("PRIMARY KEY").unwrap();
-            let shipped: Vec<&str> = text
-                .lines()
-                .filter_map(|line| line.split_whitespace().next())
-                .map(|name| name.trim_matches('`'))
-                .collect();
-            // Tables of which no row replaces another have a number of their own.
-            let own = usize::from(!columns.contains(&ID));
-            assert_eq!(shipped[own..], columns, "{name}");
-        }
-    }
-
-    #[test]
-    fn a_window_result_is_replaced_by_a_higher_revision_only() {
-        let tail = Insert::new(Topic::Aggregates).tail;
-        assert!(tail.starts_with(" ON DUPLICATE KEY UPDATE `stream` = IF(VALUES(`revision`) > `revision`, VALUES(`stream`), `stream`)"));
-        assert!(
-            tail.ends_with(
-                ", `revision` = IF(VALUES(`revision`) > `revision`, VALUES(`revision`), `revision`)"
-            )
-        );
-        assert!(!tail.contains("`id`"));
-        for topic in [Topic::Enriched, Topic::Rejected, Topic::Losses, Topic::Alerts] {
-            assert_eq!(Insert::new(topic).tail, "");
-        }
-    }
-
-    #[test]
-    fn a_record_for_other_stores_is_no_row() {
-        let json = |stores: &str| {
-            format!(
-                r#"{{"weir":{{"stream":"000102030405060708090a0b0c0d0e0f","partition":3,"number":17{stores}}},"device":"d",
-                "time":5,"values":{{}}}}"#
-            )
-        };
-        let mut values = Vec::new();
-        let mut taken = |stores: &str| row_values(Topic::Enriched, json(stores).as_bytes(), &mut values);
-        assert_eq!(taken(r#","stores":["clickhouse","elasticsearch"]"#), Ok(None));
-        assert_eq!(taken(r#","stores":[]"#), Ok(None));
-        assert_eq!(taken(r#","stores":["mysql"],"rules":4"#), Ok(Some(5)));
-        assert_eq!(taken(r#","stores":"mysql""#).unwrap_err().reason, "row_malformed");
-        assert_eq!((values.len(), &values[13]), (READINGS.len(), &Value::UInt(4)));
-    }
-
-    #[test]
-    fn only_what_is_in_the_rows_makes_dead_letters() {
-        let error = |code, state: &str| ServerError { code, message: String::new(), state: state.to_owned() };
-        assert!(is_about_rows(&error(1406, "22001")));
-        assert!(is_about_rows(&error(4025, "23000")));
-        for (code, state) in
-            [(1213, "40001"), (1205, "HY000"), (1142, "42000"), (1114, "HY000"), (1146, "42S02")]
-        {
-            assert!(!is_about_rows(&error(code, state)), "{code}");
-        }
-    }
-}
+mod tests;

@@ -79,7 +79,7 @@ fn statement(table: &str, columns: &[&str], binary: &[bool]) -> String {
         .collect();
     let set = if set.is_empty() { String::new() } else { format!(" SET {}", set.join(", ")) };
     format!(
-        "LOAD DATA LOCAL INFILE 'weir' INTO TABLE {table} CHARACTER SET utf8mb4 FIELDS TERMINATED BY '\\t' \
+        "LOAD DATA LOCAL INFILE 'weir' INTO TABLE `{table}` CHARACTER SET utf8mb4 FIELDS TERMINATED BY '\\t' \
          ESCAPED BY '\\\\' LINES TERMINATED BY '\\n' ({}){set}",
         names.join(", ")
     )

@@ -11,10 +11,11 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::super::batch::{Batch, Part, Topic};
 use super::super::config::MysqlConfig;
+use super::super::own::{Keeps, OwnKind, OwnTable, OwnTables, Target};
 use super::super::table::{Kind, table};
 use super::super::verify::{self, Found, Logs};
 use super::super::{Failure, SinkName};
-use super::insert::{ID, columns, row_values};
+use super::insert::{ID, Maker, columns};
 use super::{answer, connect, session_options, tables};
 
 /// Rows that one statement looks up.
@@ -24,6 +25,7 @@ const PROGRESS: &str = "SELECT topic, `partition`, next_offset FROM weir_progres
 /// A connection.
 pub(in crate::sinks) struct Witness {
     connection: Conn,
+    tables: OwnTables,
 }
 
 /// How rows of a topic are found and told apart.
@@ -40,11 +42,33 @@ struct Shape {
 }
 
 impl Shape {
-    fn new(topic: Topic) -> Self {
-        let (name, columns) = columns(topic);
+    fn new(target: Target) -> Self {
+        match target {
+            Target::Fixed(topic) => Self::fixed(topic),
+            Target::Own(own) => Self::own(own),
+        }
+    }
+
+    fn own(own: &'static OwnTable) -> Self {
+        let columns = columns(Target::Own(own));
+        let position = || (own.columns.len()..columns.len()).collect();
+        let (identity, revision): (Vec<usize>, _) = match &own.keeps {
+            Keeps::All { .. } => (position(), None),
+            Keeps::Latest { key, version } => (key.clone(), Some(*version)),
+        };
+        let mut json: Vec<bool> = own.columns.iter().map(|column| column.kind == OwnKind::Json).collect();
+        json.resize(columns.len(), false);
+        Self { table: &own.name, found_by: identity.clone(), identity, revision, json, columns }
+    }
+
+    fn fixed(topic: Topic) -> Self {
+        let target = Target::Fixed(topic);
+        let (name, columns) = (target.name(), columns(target));
         let described = table(topic);
         let (found_by, identity): (&[&str], &[&str]) = match topic {
-            Topic::Enriched => (&["device", "time"], &["stream", "stream_partition", "number"]),
+            Topic::Enriched | Topic::Routed(_) => {
+                (&["device", "time"], &["stream", "stream_partition", "number"])
+            }
             Topic::Rejected => (
                 &["received"],
                 &[
@@ -87,7 +111,7 @@ impl Shape {
             self.found_by.iter().map(|place| format!("`{}`", self.columns[*place])).collect();
         let one = format!("({})", vec!["?"; by.len()].join(", "));
         let (columns, by, wanted) = (self.columns.join("`, `"), by.join(", "), vec![one; rows].join(", "));
-        format!("SELECT `{columns}` FROM {} WHERE ({by}) IN ({wanted})", self.table)
+        format!("SELECT `{columns}` FROM `{}` WHERE ({by}) IN ({wanted})", self.table)
     }
 
     fn looked_up(&self, row: &[Value]) -> Vec<Value> {
@@ -108,7 +132,16 @@ impl Shape {
     }
 
     fn revision_of(&self, row: &[Value]) -> Option<u64> {
-        mysql_async::from_value_opt(row[self.revision?].clone()).ok()
+        match row[self.revision?] {
+            // The digits of a time, one after the other.
+            Value::Date(year, month, day, hour, minute, second, micros) => {
+                let parts = [(month, 100), (day, 100), (hour, 100), (minute, 100), (second, 100)];
+                let seconds =
+                    parts.iter().fold(u64::from(year), |all, (part, room)| all * room + u64::from(*part));
+                Some(seconds * 1_000_000 + u64::from(micros))
+            }
+            ref other => mysql_async::from_value_opt(other.clone()).ok(),
+        }
     }
 
     /// What became of a record whose row should be `expected`, given all rows of what it is.
@@ -147,10 +180,10 @@ fn same(sent: &Value, got: &Value, json: bool) -> bool {
 
 impl Witness {
     /// Connects.
-    pub(in crate::sinks) async fn open(config: &MysqlConfig) -> Result<Self, Failure> {
+    pub(in crate::sinks) async fn open(config: &MysqlConfig, own: OwnTables) -> Result<Self, Failure> {
         let mut connection = connect(&session_options(&config.options)).await?;
-        tables::check(&mut connection).await?;
-        Ok(Self { connection })
+        tables::check(&mut connection, own).await?;
+        Ok(Self { connection, tables: own })
     }
 }
 
@@ -158,20 +191,25 @@ impl verify::Witness for Witness {
     async fn ends(&mut self, _: &Logs) -> Result<Vec<(Part, i64)>, Failure> {
         let params = Params::from((SinkName::Mysql.group(),));
         let rows: Vec<(String, i32, i64)> = answer(self.connection.exec(PROGRESS, params)).await?;
+        let tables = self.tables;
         let part = |(topic, partition, next): (String, i32, i64)| {
-            Topic::from_name(&topic).map(|topic| (Part { topic, partition }, next))
+            tables.topic(&topic).map(|topic| (Part { topic, partition }, next))
         };
         Ok(rows.into_iter().filter_map(part).collect())
     }
 
-    async fn look(&mut self, batch: &Batch, end: i64, deep: bool) -> Result<Vec<(i64, Found)>, Failure> {
-        let Some(first) = batch.records().first() else { return Ok(Vec::new()) };
-        let topic = first.part.topic;
-        let shape = Shape::new(topic);
+    async fn look(
+        &mut self,
+        target: Target,
+        batch: &Batch,
+        end: i64,
+        deep: bool,
+    ) -> Result<Vec<(i64, Found)>, Failure> {
+        let (shape, mut maker) = (Shape::new(target), Maker::new(target));
         let (mut found, mut expected) = (Vec::new(), Vec::new());
         for record in batch.records().iter().filter(|record| record.offset < end) {
             let mut row = Vec::with_capacity(shape.columns.len());
-            match row_values(topic, batch.value(record), &mut row) {
+            match maker.row(record, batch.value(record), &mut row) {
                 Ok(Some(_)) => expected.push((record.offset, row)),
                 Ok(None) => found.push((record.offset, Found::Elsewhere)),
                 Err(_) => found.push((record.offset, Found::Refused)),
@@ -203,7 +241,7 @@ mod tests {
     #[test]
     fn every_topic_is_found_by_columns_that_it_has() {
         for topic in Topic::ALL {
-            let shape = Shape::new(topic);
+            let shape = Shape::new(Target::Fixed(topic));
             assert!(!shape.found_by.is_empty() && !shape.identity.is_empty(), "{topic:?}");
             assert_eq!(shape.statement(3).matches('?').count(), 3 * shape.found_by.len());
             assert_eq!(shape.revision.is_some(), topic == Topic::Aggregates);
@@ -225,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_higher_revision_stands_in_the_place_of_a_lower_one() {
-        let shape = Shape::new(Topic::Aggregates);
+        let shape = Shape::new(Target::Fixed(Topic::Aggregates));
         let row = |revision: u64| {
             let mut row = vec![Value::NULL; shape.columns.len()];
             row[shape.revision.unwrap()] = Value::UInt(revision);

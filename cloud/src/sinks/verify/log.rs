@@ -3,7 +3,7 @@
 //! Guarantees: read committed; joins no group and commits nothing. On failure: a broker that gives nothing for
 //! [`PATIENCE`] is an error, never an end.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use weir_shared::clock::Deadline;
 use weir_shared::supervise::Error;
 
 use super::super::batch::{Batch, Part, Topic};
+use super::super::own::OwnTables;
 use super::super::{SinkName, row};
 use crate::kafka::{ASK, KafkaConfig, Quiet};
 
@@ -27,6 +28,7 @@ const POLL: Duration = Duration::from_millis(100);
 pub(in crate::sinks) struct Logs {
     kafka: KafkaConfig,
     asker: BaseConsumer,
+    tables: OwnTables,
     /// One for each topic, kept: to connect anew takes longer than to read.
     readers: Vec<BaseConsumer<Quiet>>,
 }
@@ -47,7 +49,7 @@ impl Place {
         let records = batch.records();
         let record =
             records.binary_search_by_key(&offset, |record| record.offset).map(|at| &records[at]).ok();
-        let reading = record.filter(|_| part.topic == Topic::Enriched).map(|record| batch.value(record));
+        let reading = record.filter(|_| part.topic.has_readings()).map(|record| batch.value(record));
         // Any store's decoder says the same of the identity.
         let identity = reading
             .and_then(|json| SinkName::ALL.iter().find_map(|which| row::reading(json, *which).ok()?));
@@ -60,14 +62,16 @@ impl Place {
 }
 
 impl Logs {
-    pub(super) fn open(kafka: &KafkaConfig) -> Result<Self, Error> {
+    pub(super) fn open(kafka: &KafkaConfig, tables: OwnTables) -> Result<Self, Error> {
         let mut reading = kafka.consumer("weir-verify", "weir-verify");
         // It never joins a group; the end of a partition tells where only ends of transactions follow.
         reading.remove("group.instance.id");
         reading.set("enable.partition.eof", "true");
-        let readers = Topic::ALL.iter().map(|_| reading.create_with_context(Quiet));
+        let topics = SinkName::ALL.into_iter().flat_map(|which| tables.topics(which)).map(Topic::index);
+        let count = topics.max().map_or(0, |last| last + 1);
+        let readers = (0..count).map(|_| reading.create_with_context(Quiet));
         let readers = readers.collect::<Result<_, _>>()?;
-        Ok(Self { kafka: kafka.clone(), asker: kafka.client().create()?, readers })
+        Ok(Self { kafka: kafka.clone(), asker: kafka.client().create()?, tables, readers })
     }
 
     /// The partitions of a topic.
@@ -78,10 +82,10 @@ impl Logs {
         Ok((0..i32::try_from(count).unwrap_or(0)).map(|partition| Part { topic, partition }).collect())
     }
 
-    /// All partitions that sinks read.
-    pub(super) fn all_parts(&self) -> Result<Vec<Part>, KafkaError> {
+    /// All partitions that a sink reads.
+    pub(super) fn all_parts(&self, which: SinkName) -> Result<Vec<Part>, KafkaError> {
         let mut parts = Vec::new();
-        for topic in Topic::ALL {
+        for topic in self.tables.topics(which) {
             parts.extend(self.parts(topic)?);
         }
         Ok(parts)
@@ -93,11 +97,11 @@ impl Logs {
         config.set("group.id", which.group()).set("enable.auto.commit", "false");
         let group: BaseConsumer = config.create()?;
         let mut list = TopicPartitionList::new();
-        for part in self.all_parts()? {
+        for part in self.all_parts(which)? {
             list.add_partition(part.topic.name(), part.partition);
         }
         let committed = group.committed_offsets(list, ASK)?;
-        let stored = |topic: &str, partition, offset| match (Topic::from_name(topic), offset) {
+        let stored = |topic: &str, partition, offset| match (self.tables.topic(topic), offset) {
             (Some(topic), Offset::Offset(end)) => Some((Part { topic, partition }, end)),
             _ => None,
         };
@@ -126,17 +130,19 @@ impl Logs {
         Ok(start..to_ms.map(at).transpose()?.unwrap_or(high))
     }
 
-    /// All dead letters of a stage that the log has.
-    pub(super) fn letters_of(&self, stage: &str) -> Result<HashSet<LetterOf>, Error> {
+    /// All dead letters of a stage that the log has, each with its details.
+    pub(super) fn letters_of(&self, stage: &str) -> Result<HashMap<LetterOf, Vec<String>>, Error> {
         let mut ranges = Vec::new();
         for part in self.parts(Topic::Rejected)? {
             ranges.push((part, self.range(part, None, None)?));
         }
-        let mut letters = HashSet::new();
+        let mut letters: HashMap<LetterOf, Vec<String>> = HashMap::new();
         let mut log = Log::read(self, Topic::Rejected, ranges)?;
         while let Some(chunk) = log.chunk(super::CHUNK_RECORDS)? {
             let values = chunk.batch.records().iter().map(|record| chunk.batch.value(record));
-            letters.extend(values.filter_map(|value| letter(value, stage)));
+            for (of, detail) in values.filter_map(|value| letter(value, stage, self.tables)) {
+                letters.entry(of).or_default().push(detail);
+            }
         }
         Ok(letters)
     }
@@ -157,13 +163,15 @@ impl Logs {
     }
 }
 
-fn letter(value: &[u8], wanted: &str) -> Option<LetterOf> {
+fn letter(value: &[u8], wanted: &str, tables: OwnTables) -> Option<(LetterOf, String)> {
     #[derive(Deserialize)]
     struct Letter<'a> {
         #[serde(borrow)]
         weir: Origin<'a>,
         #[serde(borrow)]
         stage: std::borrow::Cow<'a, str>,
+        #[serde(default)]
+        detail: String,
     }
     #[derive(Deserialize)]
     struct Origin<'a> {
@@ -182,7 +190,7 @@ fn letter(value: &[u8], wanted: &str) -> Option<LetterOf> {
         (Some(stream), Some(number)) => format!("{stream} {number}"),
         _ => letter.weir.partition?.to_string(),
     };
-    Some((Topic::from_name(&letter.weir.topic?)?, letter.weir.offset?, who))
+    Some(((tables.topic(&letter.weir.topic?)?, letter.weir.offset?, who), letter.detail))
 }
 
 /// Records of one partition, in their order.
@@ -221,7 +229,7 @@ impl<'a> Log<'a> {
             list.add_partition_offset(topic.name(), part.partition, Offset::Offset(range.start))?;
             left.insert(part, Left { next: range.start, end: range.end, batch: Batch::default() });
         }
-        let consumer = &logs.readers[topic as usize];
+        let consumer = &logs.readers[topic.index()];
         if !left.is_empty() {
             consumer.assign(&list)?;
         }

@@ -43,6 +43,12 @@ impl Wrong {
     }
 }
 
+/// A table of a topic: none is the one of the topic itself.
+type Of = (Topic, Option<&'static str>);
+
+/// A table and a partition of its topic.
+type Place = (Option<&'static str>, Part);
+
 /// Rows of one thing: how many there are, and the records that are it.
 #[derive(Debug, Default)]
 struct Several {
@@ -54,11 +60,11 @@ struct Several {
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     deep: bool,
-    sums: BTreeMap<(usize, Topic), Sums>,
-    wrong: BTreeMap<(usize, Wrong, Part), Vec<i64>>,
-    several: HashMap<(usize, Topic, u128), Several>,
-    kept: HashSet<(usize, Topic, u128)>,
-    altered: Vec<(usize, Part, i64, u128)>,
+    sums: BTreeMap<(usize, Of), Sums>,
+    wrong: BTreeMap<(usize, Wrong, Place), Vec<i64>>,
+    several: HashMap<(usize, Of, u128), Several>,
+    kept: HashSet<(usize, Of, u128)>,
+    altered: Vec<(usize, Place, i64, u128)>,
     /// Offsets that each store asked has not stored yet.
     behind: BTreeMap<usize, u64>,
 }
@@ -78,60 +84,69 @@ impl Report {
         self.behind.is_empty()
     }
 
-    /// Takes in what became of a record.
-    pub(super) fn add(&mut self, which: SinkName, part: Part, offset: i64, found: Found) {
+    /// Takes in what became of a record in a table: one of the user's `own`, or that of its topic.
+    pub(super) fn add(
+        &mut self,
+        which: SinkName,
+        own: Option<&'static str>,
+        part: Part,
+        offset: i64,
+        found: Found,
+    ) {
         let store = which as usize;
-        let sums = self.sums.entry((store, part.topic)).or_default();
+        let of = (part.topic, own);
+        let sums = self.sums.entry((store, of)).or_default();
         let wrong = match found {
             Found::Stored => return sums.stored += 1,
             Found::Kept { key } => {
                 sums.stored += 1;
-                self.kept.insert((store, part.topic, key));
+                self.kept.insert((store, of, key));
                 return;
             }
-            Found::Altered { key } => return self.altered.push((store, part, offset, key)),
+            Found::Altered { key } => return self.altered.push((store, (own, part), offset, key)),
             Found::Elsewhere => return sums.elsewhere += 1,
             Found::Refused => return sums.refused += 1,
             Found::Replaced => return sums.replaced += 1,
             Found::Times { key, rows } => {
-                let several = self.several.entry((store, part.topic, key)).or_default();
+                let several = self.several.entry((store, of, key)).or_default();
                 several.rows = several.rows.max(rows);
                 return several.records.push((part, offset));
             }
             Found::Missing => Wrong::Lost,
         };
-        self.wrong.entry((store, wrong, part)).or_default().push(offset);
+        self.wrong.entry((store, wrong, (own, part))).or_default().push(offset);
     }
 
     /// To be called when all is in: as many rows as records of one thing are none too many (a dead letter may be there
     /// twice in the log), and one of several records of one thing may stand for all (a dead letter that was sent again and
     /// refused again; two results of one revision).
     pub(super) fn close(&mut self) {
-        for ((store, topic, _), several) in self.several.drain() {
+        for ((store, of, _), several) in self.several.drain() {
             let too_many = several.rows > several.records.len() as u64;
             for (part, offset) in several.records {
                 if too_many {
-                    self.wrong.entry((store, Wrong::Doubled, part)).or_default().push(offset);
+                    self.wrong.entry((store, Wrong::Doubled, (of.1, part))).or_default().push(offset);
                 } else {
-                    self.sums.entry((store, topic)).or_default().stored += 1;
+                    self.sums.entry((store, of)).or_default().stored += 1;
                 }
             }
         }
-        for (store, part, offset, key) in std::mem::take(&mut self.altered) {
-            if self.kept.contains(&(store, part.topic, key)) {
-                self.sums.entry((store, part.topic)).or_default().replaced += 1;
+        for (store, place, offset, key) in std::mem::take(&mut self.altered) {
+            let of = (place.1.topic, place.0);
+            if self.kept.contains(&(store, of, key)) {
+                self.sums.entry((store, of)).or_default().replaced += 1;
             } else {
-                self.wrong.entry((store, Wrong::Altered, part)).or_default().push(offset);
+                self.wrong.entry((store, Wrong::Altered, place)).or_default().push(offset);
             }
         }
         self.wrong.values_mut().for_each(|offsets| offsets.sort_unstable());
     }
 
-    fn count(&self, store: usize, topic: Option<Topic>, wrong: Wrong) -> u64 {
-        let of = |(at, what, part): &(usize, Wrong, Part)| {
-            *at == store && *what == wrong && topic.is_none_or(|topic| topic == part.topic)
+    fn count(&self, store: usize, of: Option<Of>, wrong: Wrong) -> u64 {
+        let is_it = |(at, what, (own, part)): &(usize, Wrong, Place)| {
+            *at == store && *what == wrong && of.is_none_or(|of| of == (part.topic, *own))
         };
-        self.wrong.iter().filter(|(key, _)| of(key)).map(|(_, offsets)| offsets.len() as u64).sum()
+        self.wrong.iter().filter(|(key, _)| is_it(key)).map(|(_, offsets)| offsets.len() as u64).sum()
     }
 
     fn total(&self, wrong: Wrong) -> u64 {
@@ -158,15 +173,17 @@ impl Report {
             "doubled",
             "altered"
         );
-        for ((store, topic), sums) in &self.sums {
-            let [lost, doubled, altered] = Wrong::ALL.map(|wrong| self.count(*store, Some(*topic), wrong));
+        for ((store, of), sums) in &self.sums {
+            let [lost, doubled, altered] = Wrong::ALL.map(|wrong| self.count(*store, Some(*of), wrong));
+            let (topic, own) = *of;
+            let name = own.map_or_else(|| topic.name().to_owned(), |own| format!("{} → {own}", topic.name()));
             let good = sums.stored + sums.elsewhere + sums.refused + sums.replaced;
             let altered_shown = if self.deep { altered.to_string() } else { "-".to_owned() };
             writeln!(
                 out,
                 "{:<14} {:<16} {:>12} {:>12} {:>10} {:>8} {:>9} {:>6} {:>8} {:>8}",
                 SinkName::ALL[*store].name(),
-                topic.name(),
+                name,
                 good + lost + doubled + altered,
                 sums.stored,
                 sums.elsewhere,
@@ -178,9 +195,10 @@ impl Report {
             )
             .expect("writing into a string");
         }
-        for ((store, wrong, part), offsets) in &self.wrong {
+        for ((store, wrong, (own, part)), offsets) in &self.wrong {
             let name = SinkName::ALL[*store].name();
-            writeln!(out, "{}: {name}: {part}: offsets {}", wrong.word(), shown(offsets))
+            let own = own.map(|own| format!(" → {own}")).unwrap_or_default();
+            writeln!(out, "{}: {name}: {part}{own}: offsets {}", wrong.word(), shown(offsets))
                 .expect("writing into a string");
         }
         for (store, offsets) in self.behind.iter().filter(|(_, offsets)| **offsets > 0) {
@@ -200,18 +218,19 @@ impl Report {
 
     /// For programs: one object.
     pub(crate) fn json(&self) -> Value {
-        let sums = self.sums.iter().map(|((store, topic), sums)| {
-            let [lost, doubled, altered] = Wrong::ALL.map(|wrong| self.count(*store, Some(*topic), wrong));
+        let sums = self.sums.iter().map(|((store, of), sums)| {
+            let [lost, doubled, altered] = Wrong::ALL.map(|wrong| self.count(*store, Some(*of), wrong));
+            let (topic, own) = *of;
             json!({
-                "store": SinkName::ALL[*store].name(), "topic": topic.name(), "stored": sums.stored,
+                "store": SinkName::ALL[*store].name(), "topic": topic.name(), "table": own, "stored": sums.stored,
                 "elsewhere": sums.elsewhere, "refused": sums.refused, "replaced": sums.replaced,
                 "lost": lost, "doubled": doubled, "altered": self.deep.then_some(altered),
             })
         });
-        let wrong = self.wrong.iter().map(|((store, wrong, part), offsets)| {
+        let wrong = self.wrong.iter().map(|((store, wrong, (own, part)), offsets)| {
             json!({
                 "store": SinkName::ALL[*store].name(), "what": wrong.word(), "topic": part.topic.name(),
-                "partition": part.partition, "offsets": offsets,
+                "table": own, "partition": part.partition, "offsets": offsets,
             })
         });
         json!({
@@ -260,7 +279,7 @@ mod tests {
             (7, Found::Altered { key: 3 }),
             (8, Found::Times { key: 1, rows: 2 }),
         ] {
-            report.add(SinkName::Clickhouse, PART, offset, found);
+            report.add(SinkName::Clickhouse, None, PART, offset, found);
         }
         report.close();
         assert!(!report.is_right());
@@ -283,9 +302,9 @@ mod tests {
     #[test]
     fn one_of_several_records_of_one_thing_stands_for_all() {
         let mut report = Report::new(true);
-        report.add(SinkName::Elasticsearch, PART, 4, Found::Altered { key: 7 });
-        report.add(SinkName::Elasticsearch, PART, 9, Found::Kept { key: 7 });
-        report.add(SinkName::Mysql, PART, 9, Found::Altered { key: 7 });
+        report.add(SinkName::Elasticsearch, None, PART, 4, Found::Altered { key: 7 });
+        report.add(SinkName::Elasticsearch, None, PART, 9, Found::Kept { key: 7 });
+        report.add(SinkName::Mysql, None, PART, 9, Found::Altered { key: 7 });
         report.close();
         let json = report.json();
         let wrong = json["wrong"].as_array().unwrap();
@@ -299,7 +318,7 @@ mod tests {
     fn a_letter_that_is_twice_in_the_log_is_rightly_twice_in_the_store() {
         let mut report = Report::new(false);
         for offset in [4, 9] {
-            report.add(SinkName::Mysql, PART, offset, Found::Times { key: 7, rows: 2 });
+            report.add(SinkName::Mysql, None, PART, offset, Found::Times { key: 7, rows: 2 });
         }
         report.close();
         assert!(report.is_right(), "{}", report.text());

@@ -17,7 +17,7 @@ impl Columns for Site {
 }
 
 fn scope() -> Scope {
-    Scope { dims: vec![("devices".to_owned(), vec!["site".to_owned(), "li ne".to_owned()])] }
+    Scope { dims: vec![("devices".to_owned(), vec!["site".to_owned(), "li ne".to_owned()])], any: false }
 }
 
 fn value() -> impl Strategy<Value = Value<'static>> {
