@@ -4,7 +4,6 @@
 //! Its own stack: Kafka and that server. All five topics, some records for other stores only, some that no row can be made
 //! of. Judged by `weir-cloud verify --deep` and row by row; that taking over ends what still runs is shown here, as the
 //! engine of the other tests runs one query at a time.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -351,7 +351,7 @@ impl Lab {
                 return;
             }
             if deadline.passed() {
-                return report.problem(&format!("books: received {received}, accounted {out}"));
+                return report.problem(format!("books: received {received}, accounted {out}"));
             }
             std::thread::park_timeout(LOOK);
         }
