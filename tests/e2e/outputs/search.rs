@@ -17,8 +17,6 @@ use super::*;
 
 /// Readings in the server at which the sink is killed.
 const KILL_AT: usize = 200;
-/// How long a new index may have no shard that answers.
-const INDEX_MADE: Duration = Duration::from_secs(10);
 /// What the servers call a document that does not fit.
 const REFUSED: [&str; 3] =
     ["mapper_parsing_exception", "document_parsing_exception", "illegal_argument_exception"];
@@ -90,17 +88,8 @@ fn wanted(records: &Records) -> Rows {
     wanted
 }
 
-/// An index that was just made does not answer for a moment.
 fn found(oracle: &Oracle, records: &Records) -> Rows {
-    let deadline = Deadline::after(INDEX_MADE);
-    loop {
-        match stores::rows(oracle, Store::Elasticsearch, &records.run) {
-            Err(error) if format!("{error:#}").contains("503") && !deadline.passed() => {
-                std::thread::park_timeout(Duration::from_millis(100));
-            }
-            rows => return rows.unwrap(),
-        }
-    }
+    stores::rows(oracle, Store::Elasticsearch, &records.run).unwrap()
 }
 
 /// A window result with a value that is a number and an object.

@@ -4,10 +4,13 @@
 //! licensed plugin). Goes out: counts, and documents to a tally. Indices are refreshed first, so that everything
 //! acknowledged is seen. On failure: the server's answer.
 
+use std::time::Duration;
+
 use anyhow::{Context, bail, ensure};
 use reqwest::{Client, StatusCode};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use weir_shared::clock::Deadline;
 
 use super::document;
 use super::tally::Tally;
@@ -19,6 +22,9 @@ const REJECTED: &str = "weir-rejected-*";
 /// Documents in one page.
 const PAGE: u64 = 2000;
 const KEEP: &str = "1m";
+/// How long a new index may have no shard that answers.
+const INDEX_MADE: Duration = Duration::from_secs(10);
+const BETWEEN: Duration = Duration::from_millis(100);
 
 #[derive(serde::Deserialize)]
 struct Page {
@@ -155,14 +161,22 @@ pub(super) async fn get(http: &Client, url: &str) -> anyhow::Result<Value> {
     send(http.get(url), url).await
 }
 
+/// An index that was just made has no shard that answers (503): asked again for a while.
 async fn send<T: serde::de::DeserializeOwned>(
     request: reqwest::RequestBuilder,
     url: &str,
 ) -> anyhow::Result<T> {
-    let answer = request.send().await.context("Elasticsearch")?;
-    let (status, bytes) = (answer.status(), answer.bytes().await?);
-    if !status.is_success() {
-        bail!("Elasticsearch, {url}: {status}: {}", String::from_utf8_lossy(&bytes));
+    let deadline = Deadline::after(INDEX_MADE);
+    loop {
+        let again = request.try_clone().context("a body in one piece")?;
+        let answer = again.send().await.context("Elasticsearch")?;
+        let (status, bytes) = (answer.status(), answer.bytes().await?);
+        if status.is_success() {
+            return serde_json::from_slice(&bytes).with_context(|| format!("answer of {url}"));
+        }
+        if status != StatusCode::SERVICE_UNAVAILABLE || deadline.passed() {
+            bail!("Elasticsearch, {url}: {status}: {}", String::from_utf8_lossy(&bytes));
+        }
+        tokio::time::sleep(BETWEEN).await;
     }
-    serde_json::from_slice(&bytes).with_context(|| format!("answer of {url}"))
 }
