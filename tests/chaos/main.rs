@@ -6,6 +6,7 @@
 //! one line; the last line is one JSON object whose member `ok` decides the exit code.
 //! Exit code: 0 everything held, 1 not, or something failed; 64 wrong command line.
 
+mod controls;
 mod lab;
 mod process;
 mod report;

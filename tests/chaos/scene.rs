@@ -22,6 +22,7 @@ use weir_harness::judge::{Verdict, judge};
 use weir_harness::programs::Samples;
 use weir_shared::clock::{self, Deadline};
 
+use crate::controls::NO_CANARY;
 use crate::lab::{Lab, pass};
 
 /// Devices of each edge.
@@ -38,8 +39,6 @@ pub(crate) const DEAD_PORT: u16 = 1;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// And has sent everything when nothing comes for so long.
 const STILL: Duration = Duration::from_millis(700);
-/// How an error begins that tells of a canary that never came.
-pub(crate) const NO_CANARY: &str = "no canary came through";
 /// The longest wait for a canary: what takes longer than it may is told, with how long it took.
 const CANARY: Duration = Duration::from_secs(120);
 /// The edges are looked at as often while it is waited for.

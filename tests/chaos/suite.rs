@@ -8,11 +8,9 @@ use std::path::PathBuf;
 use anyhow::{Context, bail, ensure};
 use weir_harness::faults::cloud::{Cloud, CloudSpec};
 
+use crate::controls::Controls;
 use crate::lab::line;
 use crate::report::Report;
-
-/// How an error begins that tells of a canary that never came.
-pub(crate) const NO_CANARY: &str = "no canary came through";
 
 /// Servers, and what feeds the programs that are hurt.
 pub(crate) trait Lab: Sized {
@@ -101,33 +99,20 @@ pub(crate) fn control<L: Lab>(
     report: &mut Report,
     controls: &[Control<L>],
 ) -> anyhow::Result<()> {
-    let (mut red, mut count) = (0, 0);
     let of_this_run = lab.bad().clone();
-    let wanted = |bad: &str| of_this_run.as_ref().is_none_or(|only| only == bad);
-    for (bad, row, part) in controls.iter().filter(|(bad, ..)| wanted(bad)) {
-        count += 1;
-        let mut found = Report::new(row);
-        lab.anew()?;
-        *lab.bad() = Some((*bad).to_owned());
-        let done = part(lab, &mut found);
-        lab.bad().clone_from(&of_this_run);
-        match (done, found.proof()) {
-            (_, Some(problem)) => {
-                red += 1;
-                lab.tell(&format!("control {bad}: row {row} turns red: {problem}"));
-            }
-            // A reading that never comes is what a row is to find, not a row that cannot be carried out.
-            (Err(error), None) if error.to_string().starts_with(NO_CANARY) => {
-                red += 1;
-                lab.tell(&format!("control {bad}: row {row} turns red: {NO_CANARY}"));
-            }
-            (Ok(()), None) => report.problem(format!("{bad}: row {row} stayed green")),
-            (Err(error), None) => report.problem(format!("{bad}: row {row} proves nothing: {error:#}")),
+    let mut judged = Controls::new(of_this_run.clone());
+    for (bad, row, part) in controls {
+        if judged.wants(bad) {
+            let mut found = Report::new(row);
+            lab.anew()?;
+            *lab.bad() = Some((*bad).to_owned());
+            let done = part(lab, &mut found);
+            lab.bad().clone_from(&of_this_run);
+            let red = judged.judge(report, (bad, row), done, found.proof());
+            red.iter().for_each(|words| lab.tell(words));
         }
     }
-    report.did(&format!("{red} of {count} known-bad switches turned their row red"));
-    report.check(count > 0, || format!("no control is called {of_this_run:?}"));
-    report.figure("red", red);
+    judged.close(report);
     Ok(())
 }
 

@@ -12,17 +12,17 @@ mod elasticsearch;
 mod kafka;
 mod mysql;
 mod report;
+mod statements;
 pub mod tally;
 
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use mysql_async::Pool;
-use mysql_async::prelude::Queryable;
 use tokio::runtime::Runtime;
 use weir_shared::clock::Deadline;
 
-use crate::addresses::{Addresses, MYSQL_ADMIN, MYSQL_USER};
+use crate::addresses::Addresses;
 use crate::simulator::broken;
 use crate::simulator::ledger::{Issued, Offsets};
 
@@ -197,11 +197,18 @@ impl Oracle {
     /// When the store does not answer, or is Kafka.
     pub fn written(&self, store: Store) -> anyhow::Result<u64> {
         if store == Store::Elasticsearch {
-            return self
-                .runtime
-                .block_on(elasticsearch::indexed(&self.http, &self.addresses.elasticsearch_url));
+            self.indexed(elasticsearch::READINGS)
+        } else {
+            self.rows_of(store)
         }
-        self.rows_of(store)
+    }
+
+    /// How many documents Elasticsearch has put into some indices since it started; none where there is no index.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub fn indexed(&self, indices: &str) -> anyhow::Result<u64> {
+        self.runtime.block_on(elasticsearch::indexed(&self.http, &self.addresses.elasticsearch_url, indices))
     }
 
     /// Rows of the run in the three stores, in the order of [`Store::ALL`].
@@ -279,130 +286,6 @@ impl Oracle {
             }
             std::thread::park_timeout(LOOK_EVERY);
         }
-    }
-
-    /// Runs one statement in MySQL, for preparing or damaging it; gives the number of rows it touched.
-    ///
-    /// # Errors
-    /// The server's.
-    pub fn in_mysql(&self, statement: &str) -> anyhow::Result<u64> {
-        self.runtime.block_on(async {
-            let mut connection = self.mysql.get_conn().await.context("MySQL")?;
-            connection.query_drop(statement).await.with_context(|| statement.to_owned())?;
-            Ok(connection.affected_rows())
-        })
-    }
-
-    /// The same, by a user who may do anything.
-    ///
-    /// # Errors
-    /// The server's.
-    pub fn as_admin_in_mysql(&self, statement: &str) -> anyhow::Result<()> {
-        let url = self.addresses.mysql_url.replace(&format!("//{MYSQL_USER}:"), &format!("//{MYSQL_ADMIN}:"));
-        self.runtime.block_on(async {
-            let mut connection = mysql_async::Conn::from_url(url).await.context("MySQL")?;
-            connection.query_drop(statement).await.with_context(|| statement.to_owned())?;
-            Ok(connection.disconnect().await?)
-        })
-    }
-
-    /// The first column of a SELECT in MySQL, as texts.
-    ///
-    /// # Errors
-    /// The server's.
-    pub fn rows_in_mysql(&self, select: &str) -> anyhow::Result<Vec<String>> {
-        self.runtime.block_on(async {
-            let mut connection = self.mysql.get_conn().await.context("MySQL")?;
-            connection.query(select).await.with_context(|| select.to_owned())
-        })
-    }
-
-    /// Runs one statement in ClickHouse and gives its answer.
-    ///
-    /// # Errors
-    /// The server's.
-    pub fn in_clickhouse(&self, statement: &str) -> anyhow::Result<String> {
-        let url = &self.addresses.clickhouse_url;
-        let answer = self.runtime.block_on(clickhouse::execute(&self.http, url, statement))?;
-        String::from_utf8(answer).context("answer of ClickHouse")
-    }
-
-    /// Posts one request to Elasticsearch and gives its answer.
-    ///
-    /// # Errors
-    /// The server's.
-    pub fn in_elasticsearch(
-        &self,
-        path: &str,
-        body: &serde_json::Value,
-    ) -> anyhow::Result<serde_json::Value> {
-        let url = format!("{}/{path}", self.addresses.elasticsearch_url);
-        self.runtime.block_on(elasticsearch::post(&self.http, &url, body))
-    }
-
-    /// How many documents of some indices of Elasticsearch a search finds now; `None` while an index is being made.
-    ///
-    /// # Errors
-    /// When the server does not answer.
-    pub fn documents(&self, indices: &str) -> anyhow::Result<Option<u64>> {
-        let url = format!("{}/{indices}/_count", self.addresses.elasticsearch_url);
-        self.runtime.block_on(elasticsearch::count_now(&self.http, &url))
-    }
-
-    /// Gets something from Elasticsearch.
-    ///
-    /// # Errors
-    /// The server's.
-    pub fn get_from_elasticsearch(&self, path: &str) -> anyhow::Result<serde_json::Value> {
-        let url = format!("{}/{path}", self.addresses.elasticsearch_url);
-        self.runtime.block_on(elasticsearch::get(&self.http, &url))
-    }
-
-    /// Lets searches in Elasticsearch find everything that is in.
-    ///
-    /// # Errors
-    /// When the server does not answer.
-    pub fn refresh_elasticsearch(&self) -> anyhow::Result<()> {
-        self.runtime.block_on(elasticsearch::refresh(&self.http, &self.addresses.elasticsearch_url))
-    }
-
-    /// Puts something, as settings, into Elasticsearch.
-    ///
-    /// # Errors
-    /// When the server refuses it.
-    pub fn put_in_elasticsearch(&self, path: &str, body: &serde_json::Value) -> anyhow::Result<()> {
-        let url = format!("{}/{path}", self.addresses.elasticsearch_url);
-        self.runtime.block_on(elasticsearch::put(&self.http, &url, body)).map(drop)
-    }
-
-    /// Deletes an index of Elasticsearch, if it is there.
-    ///
-    /// # Errors
-    /// The server's.
-    pub fn remove_in_elasticsearch(&self, index: &str) -> anyhow::Result<()> {
-        let url = format!("{}/{index}?ignore_unavailable=true", self.addresses.elasticsearch_url);
-        self.runtime.block_on(async {
-            let answer = self.http.delete(url).send().await.context("Elasticsearch")?;
-            ensure!(
-                answer.status().is_success(),
-                "Elasticsearch, delete of {index}: {}",
-                answer.text().await?
-            );
-            Ok(())
-        })
-    }
-
-    /// Deletes one document of Elasticsearch, by its index and id.
-    ///
-    /// # Errors
-    /// The server's.
-    pub fn delete_in_elasticsearch(&self, index: &str, id: &str) -> anyhow::Result<()> {
-        let url = format!("{}/{index}/_doc/{id}?refresh=true", self.addresses.elasticsearch_url);
-        self.runtime.block_on(async {
-            let answer = self.http.delete(url).send().await.context("Elasticsearch")?;
-            ensure!(answer.status().is_success(), "Elasticsearch, delete of {id}: {}", answer.text().await?);
-            Ok(())
-        })
     }
 }
 

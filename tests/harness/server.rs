@@ -52,23 +52,23 @@ pub(crate) fn recipes(places: &Places, name: &str) -> Result<Vec<Recipe>> {
         return Ok(recipes);
     }
     if name == SEARCH {
-        return Ok(vec![
+        return Ok(short_lived([
             kafka::recipe(&data, &dist, ports)?,
             search::elasticsearch_8(&data, &dist, ports)?,
             search::opensearch(&data, &dist, ports)?,
-        ]);
+        ]));
     }
     if name == CHAOS_SINKS {
-        return Ok(vec![
+        return Ok(short_lived([
             kafka::recipe(&data, &dist, ports)?,
             mariadb::recipe(&data, ports)?,
             mariadb::replica(&data, ports)?,
             elasticsearch::recipe(&data, &dist, ports)?,
             clickhouse::recipe(&data, &dist, ports),
-        ]);
+        ]));
     }
     if name == OLD_CLICKHOUSE {
-        return Ok(vec![kafka::recipe(&data, &dist, ports)?, clickhouse_old::recipe(&data, ports)?]);
+        return Ok(short_lived([kafka::recipe(&data, &dist, ports)?, clickhouse_old::recipe(&data, ports)?]));
     }
     let mut recipes = vec![mosquitto::recipe(&data, ports)?, kafka::recipe(&data, &dist, ports)?];
     if name == CHAOS {
@@ -80,6 +80,17 @@ pub(crate) fn recipes(places: &Places, name: &str) -> Result<Vec<Recipe>> {
         clickhouse::recipe(&data, &dist, ports),
     ]);
     Ok(recipes)
+}
+
+/// Servers that live for minutes and are not timed: a JVM that compiles quickly, not well, spares them the first minutes,
+/// in which it would compile more than it works.
+fn short_lived<const N: usize>(mut recipes: [Recipe; N]) -> Vec<Recipe> {
+    for recipe in &mut recipes {
+        if recipe.run.first().is_some_and(|program| program.ends_with("/java")) {
+            recipe.run.insert(1, "-XX:TieredStopAtLevel=1".to_owned());
+        }
+    }
+    recipes.into()
 }
 
 fn text(path: &Path) -> String {

@@ -7,19 +7,19 @@
 //! On failure: an error that librdkafka mends by itself is logged; any other gives [`Failure::Kafka`], and the caller
 //! drops this consumer and joins again (as a static member: without disturbing the others).
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+mod ownership;
+
+use std::sync::MutexGuard;
 use std::time::Duration;
 
-use rdkafka::bindings::rd_kafka_resp_err_t;
-use rdkafka::client::ClientContext;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, ConsumerGroupMetadata};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 use weir_shared::clock::Deadline;
 use weir_shared::supervise::Stop;
 
+use self::ownership::{Owned, Ownership, list_of};
 use super::batch::{Batch, Part, Topic};
 use super::config::Limits;
 use super::own::OwnTables;
@@ -32,81 +32,6 @@ pub(super) const IDLE_POLL: Duration = Duration::from_millis(100);
 const QUEUE_LEAST_KB: usize = 16 << 10;
 /// Asking for the end of a partition's log.
 const WATERMARK: Duration = Duration::from_millis(500);
-
-/// Where a partition is: stored up to, and handed out up to.
-#[derive(Clone, Copy, Debug)]
-struct Position {
-    stored: i64,
-    collected: i64,
-    /// Kafka's timestamp of the first record that was handed out and is not stored.
-    oldest_ms: Option<i64>,
-}
-
-/// Where a partition that is not being read was, as far as known.
-#[derive(Clone, Copy, Debug, Default)]
-struct Waiting {
-    stored: Option<i64>,
-    oldest_ms: Option<i64>,
-}
-
-/// What the group gave to this member.
-#[derive(Debug, Default)]
-struct Owned {
-    /// Ours, but not being read.
-    waiting: BTreeMap<Part, Waiting>,
-    /// Being read.
-    started: BTreeMap<Part, Position>,
-    /// Taken away since the last look.
-    revoked: Vec<Part>,
-}
-
-/// Follows the rebalances. They are served inside `poll`, so on the sink's own thread.
-#[derive(Debug, Default)]
-pub(super) struct Ownership {
-    owned: Mutex<Owned>,
-    tables: OwnTables,
-}
-
-impl Ownership {
-    fn lock(&self) -> MutexGuard<'_, Owned> {
-        self.owned.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl ClientContext for Ownership {}
-
-impl ConsumerContext for Ownership {
-    /// New partitions are acknowledged to librdkafka with an empty assignment and wait for their offsets; those
-    /// taken away stop at once.
-    fn rebalance(
-        &self,
-        consumer: &BaseConsumer<Self>,
-        error: rd_kafka_resp_err_t,
-        list: &mut TopicPartitionList,
-    ) {
-        let parts = parts_of(list, self.tables);
-        let mut owned = self.lock();
-        let done = if error == rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            tracing::info!(partitions = parts.len(), "partitions assigned");
-            owned.waiting.extend(parts.into_iter().map(|part| (part, Waiting::default())));
-            consumer.incremental_assign(&TopicPartitionList::new())
-        } else {
-            tracing::info!(partitions = parts.len(), lost = consumer.assignment_lost(), "partitions revoked");
-            let mut stopping = TopicPartitionList::new();
-            for part in parts {
-                if owned.started.remove(&part).is_some() {
-                    stopping.add_partition(part.topic.name(), part.partition);
-                }
-                owned.waiting.remove(&part);
-                owned.revoked.push(part);
-            }
-            consumer.incremental_unassign(&stopping)
-        };
-        if let Err(error) = done {
-            tracing::error!(%error, "rebalance refused by the client library");
-        }
-    }
-}
 
 /// One member of the sink's group.
 pub(super) struct Source {
@@ -144,16 +69,14 @@ impl Source {
         // What is fetched while a batch is written: half of the next one.
         let queue_kb = ((limits.bytes_max / 2) >> 10).max(QUEUE_LEAST_KB);
         kafka.prefer(&mut config, &[("queued.max.messages.kbytes", &queue_kb.to_string())]);
-        let ownership = Ownership { owned: Mutex::default(), tables };
-        let consumer: BaseConsumer<Ownership> = config.create_with_context(ownership)?;
+        let consumer: BaseConsumer<Ownership> = config.create_with_context(Ownership::new(tables))?;
         let topics: Vec<&str> = tables.topics(which).into_iter().map(Topic::name).collect();
         consumer.subscribe(&topics)?;
         Ok(Self { consumer })
     }
 
-    /// The topic of a name.
     fn topic(&self, name: &str) -> Option<Topic> {
-        self.consumer.context().tables.topic(name)
+        self.consumer.context().topic(name)
     }
 
     fn owned(&self) -> MutexGuard<'_, Owned> {
@@ -179,7 +102,7 @@ impl Source {
                 None => {}
             }
             let nothing_more = batch.is_empty() || deadline.passed();
-            if batch.is_full(limits) || nothing_more || !self.owned().waiting.is_empty() {
+            if batch.is_full(limits) || nothing_more || self.owned().waiting().len() > 0 {
                 break;
             }
         }
@@ -194,7 +117,7 @@ impl Source {
         let offset = message.offset();
         let mut owned = self.owned();
         // A record of a partition that was stopped a moment ago: it will be read again from where the store is.
-        let Some(position) = owned.started.get_mut(&part) else { return Ok(()) };
+        let Some(position) = owned.position_mut(part) else { return Ok(()) };
         if offset < position.collected {
             return Err(Failure::Kafka(format!("{part}: offset {offset} came twice")));
         }
@@ -217,7 +140,7 @@ impl Source {
     }
 
     fn forget_revoked(&self, batch: &mut Batch) {
-        let revoked = std::mem::take(&mut self.owned().revoked);
+        let revoked = self.owned().take_revoked();
         if !revoked.is_empty() {
             batch.drop_parts(&revoked);
         }
@@ -225,45 +148,35 @@ impl Source {
 
     /// Partitions that are ours and wait for [`Source::start`].
     pub(super) fn waiting(&self) -> Vec<Part> {
-        self.owned().waiting.keys().copied().collect()
+        self.owned().waiting().collect()
     }
 
     /// Reads these partitions from these offsets on, those of them that are still ours.
     pub(super) fn start(&self, from: &[(Part, i64)]) -> Result<(), Failure> {
         let mut list = TopicPartitionList::new();
-        let mut owned = self.owned();
         for &(part, offset) in from {
-            if let Some(Waiting { oldest_ms, .. }) = owned.waiting.remove(&part) {
+            if self.owned().start(part, offset) {
                 list.add_partition_offset(part.topic.name(), part.partition, Offset::Offset(offset))
                     .map_err(|e| Failure::Kafka(format!("{part}: offset {offset}: {e}")))?;
-                owned.started.insert(part, Position { stored: offset, collected: offset, oldest_ms });
             }
         }
-        drop(owned);
         self.consumer.incremental_assign(&list).map_err(kafka)
     }
 
     /// Stops reading; all partitions wait for [`Source::start`] again.
     pub(super) fn stop_reading(&self) -> Result<(), Failure> {
-        let mut list = TopicPartitionList::new();
-        let mut owned = self.owned();
-        for (part, position) in std::mem::take(&mut owned.started) {
-            list.add_partition(part.topic.name(), part.partition);
-            let Position { stored, oldest_ms, .. } = position;
-            owned.waiting.insert(part, Waiting { stored: Some(stored), oldest_ms });
-        }
-        drop(owned);
-        self.consumer.incremental_unassign(&list).map_err(kafka)
+        let stopped = self.owned().stop();
+        self.consumer.incremental_unassign(&list_of(&stopped)).map_err(kafka)
     }
 
     /// Up to where a started partition is stored; 0 for any other.
     pub(super) fn stored(&self, part: Part) -> i64 {
-        self.owned().started.get(&part).map_or(0, |p| p.stored)
+        self.owned().position(part).map_or(0, |position| position.stored)
     }
 
     /// The store has this partition up to `end` now.
     pub(super) fn set_stored(&self, part: Part, end: i64) {
-        if let Some(position) = self.owned().started.get_mut(&part) {
+        if let Some(position) = self.owned().position_mut(part) {
             position.stored = end;
             position.oldest_ms = None;
         }
@@ -271,25 +184,18 @@ impl Source {
 
     /// Up to where each started partition is stored.
     pub(super) fn progress(&self) -> Vec<(Part, i64)> {
-        self.owned().started.iter().map(|(part, p)| (*part, p.stored)).collect()
+        self.owned().progress()
     }
 
     /// When Kafka got the oldest record of each topic that was collected and is not stored, ms since 1970.
     pub(super) fn oldest(&self) -> Vec<(Topic, i64)> {
-        let owned = self.owned();
-        let started = owned.started.iter().map(|(part, p)| (part.topic, p.oldest_ms));
-        let waiting = owned.waiting.iter().map(|(part, w)| (part.topic, w.oldest_ms));
-        started.chain(waiting).filter_map(|(topic, oldest)| Some((topic, oldest?))).collect()
+        self.owned().oldest()
     }
 
     /// How many offsets of each partition are not stored yet. The log's end is the one that the last fetch saw, or,
     /// where nothing is being read, asked for. Transaction markers count.
     pub(super) fn lags(&self) -> Vec<(Part, u64)> {
-        let owned = self.owned();
-        let started = owned.started.iter().map(|(part, p)| (*part, p.stored, true));
-        let waiting = owned.waiting.iter().filter_map(|(part, w)| Some((*part, w.stored?, false)));
-        let known: Vec<_> = started.chain(waiting).collect();
-        drop(owned);
+        let known = self.owned().stored();
         let lag = |(part, stored, fetched): (Part, i64, bool)| {
             let (topic, partition) = (part.topic.name(), part.partition);
             let end = if fetched {
@@ -304,11 +210,7 @@ impl Source {
 
     /// What the group committed; waits out a transaction that is about to commit.
     pub(super) fn committed(&self, parts: &[Part]) -> Result<Vec<Committed>, Failure> {
-        let mut list = TopicPartitionList::new();
-        for part in parts {
-            list.add_partition(part.topic.name(), part.partition);
-        }
-        let list = self.consumer.committed_offsets(list, ASK).map_err(kafka)?;
+        let list = self.consumer.committed_offsets(list_of(parts), ASK).map_err(kafka)?;
         let mut committed = Vec::with_capacity(parts.len());
         for element in list.elements() {
             element.error().map_err(kafka)?;
@@ -376,11 +278,6 @@ pub(super) fn commit_list(commits: &[Commit]) -> Result<TopicPartitionList, Fail
         element.set_metadata(&commit.metadata);
     }
     Ok(list)
-}
-
-fn parts_of(list: &TopicPartitionList, tables: OwnTables) -> Vec<Part> {
-    let part = |topic: &str, partition| tables.topic(topic).map(|topic| Part { topic, partition });
-    list.elements().iter().filter_map(|e| part(e.topic(), e.partition())).collect()
 }
 
 /// Whether librdkafka mends it by itself.

@@ -24,9 +24,10 @@ use weir_harness::stack::Stack;
 use weir_shared::clock::{self, Deadline};
 
 use super::database::{Columns, Database, rows};
+use crate::controls::NO_CANARY;
 use crate::lab::{Wanted, line, tidy_up_on_signals};
 use crate::report::Report;
-use crate::suite::{self, Lab as _, NO_CANARY, beside};
+use crate::suite::{self, Lab as _, beside};
 
 /// Readings a second.
 const RATE: u64 = 2000;

@@ -2,11 +2,11 @@
 //!
 //! Each control runs the smallest part of its row that shows the harm. A part that could not be carried out is no proof.
 
+use crate::controls::Controls;
 use crate::lab::Lab;
 use crate::report::Report;
 use crate::rows::power::Disk;
 use crate::rows::{damage, disk, fsync, kills, network, outage, poison, power, turned_clock};
-use crate::scene::NO_CANARY;
 
 /// What is broken, which row must see it, and the part of the row that does.
 type Control = (&'static str, &'static str, fn(&Lab, &mut Report) -> anyhow::Result<()>);
@@ -43,31 +43,18 @@ fn images(lab: &Lab, report: &mut Report, disk: Disk) -> anyhow::Result<()> {
 
 /// All controls, or those of one switch; each must turn its row red.
 pub(crate) fn row(lab: &Lab, report: &mut Report) -> anyhow::Result<()> {
-    let (mut red, mut count) = (0, 0);
     let of_this_run = lab.bad.borrow().clone();
-    let wanted = |bad: &str| of_this_run.as_ref().is_none_or(|only| only == bad);
-    for (bad, row, part) in CONTROLS.iter().chain([&NO_BACKOFF]).filter(|(bad, ..)| wanted(bad)) {
-        count += 1;
-        let mut found = Report::new(row);
-        *lab.bad.borrow_mut() = Some((*bad).to_owned()).filter(|bad| bad != EAT_MY_DATA);
-        let done = part(lab, &mut found);
-        lab.bad.borrow_mut().clone_from(&of_this_run);
-        match (done, found.problems().first()) {
-            (_, Some(problem)) => {
-                red += 1;
-                lab.tell(&format!("control {bad}: row {row} turns red: {problem}"));
-            }
-            // A reading that never comes is what a row is to find, not a row that cannot be carried out.
-            (Err(error), None) if error.to_string().starts_with(NO_CANARY) => {
-                red += 1;
-                lab.tell(&format!("control {bad}: row {row} turns red: {NO_CANARY}"));
-            }
-            (Ok(()), None) => report.problem(format!("{bad}: row {row} stayed green")),
-            (Err(error), None) => report.problem(format!("{bad}: row {row} proves nothing: {error:#}")),
+    let mut judged = Controls::new(of_this_run.clone());
+    for (bad, row, part) in CONTROLS.iter().chain([&NO_BACKOFF]) {
+        if judged.wants(bad) {
+            let mut found = Report::new(row);
+            *lab.bad.borrow_mut() = Some((*bad).to_owned()).filter(|bad| bad != EAT_MY_DATA);
+            let done = part(lab, &mut found);
+            lab.bad.borrow_mut().clone_from(&of_this_run);
+            let red = judged.judge(report, (bad, row), done, found.problems().first());
+            red.iter().for_each(|words| lab.tell(words));
         }
     }
-    report.did(&format!("{red} of {count} known-bad switches turned their row red"));
-    report.check(count > 0, || format!("no control is called {of_this_run:?}"));
-    report.figure("red", red);
+    judged.close(report);
     Ok(())
 }

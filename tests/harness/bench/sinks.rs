@@ -130,16 +130,6 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Rows that came. Of Elasticsearch as its own refreshing shows them, every second: to refresh at each look as well
-    /// cost it much.
-    fn seen(&self, sink: Store, before: &Rows) -> anyhow::Result<u64> {
-        if sink == Store::Elasticsearch {
-            let documents = self.oracle.documents("weir-readings-*")?;
-            return Ok(documents.unwrap_or(0).saturating_sub(before.of(sink)));
-        }
-        rows_of(sink, self.oracle, before)
-    }
-
     /// CPU seconds of a program and of the store's server so far.
     fn cpu(&self, program: u32, store: Store) -> anyhow::Result<[f64; 2]> {
         let server = if store == Store::Mysql { "mariadb" } else { store.name() };
@@ -151,7 +141,7 @@ impl Bench<'_> {
     fn alone(&self, sink: Store, before: &Rows) -> anyhow::Result<Value> {
         self.programs.start_role(&["sink", sink.name()])?;
         let pid = self.programs.pid(Program::Cloud)?.context("weir-cloud ended")?;
-        let measured = self.filled(pid, sink, WITHIN, 0, || self.seen(sink, before))?;
+        let measured = self.filled(pid, sink, WITHIN, 0, || rows_of(sink, self.oracle, before))?;
         self.programs.stop_one(Program::Cloud)?;
         Ok(measured)
     }
@@ -205,7 +195,7 @@ impl Bench<'_> {
             ensure!(!deadline.passed(), "after {WITHIN:?} only these have everything: {done:?}");
             let now = clock::instant();
             for sink in SINKS {
-                let rows = self.seen(sink, before)?;
+                let rows = rows_of(sink, self.oracle, before)?;
                 moved |= rows > 0;
                 if rows >= READINGS {
                     done.entry(sink.name()).or_insert_with(|| json!(seconds(begun.elapsed())));

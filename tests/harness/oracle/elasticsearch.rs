@@ -17,7 +17,7 @@ use super::tally::Tally;
 use super::{Found, letter_topics};
 use crate::simulator::ledger::Issued;
 
-const READINGS: &str = "weir-readings-*";
+pub(super) const READINGS: &str = "weir-readings-*";
 const REJECTED: &str = "weir-rejected-*";
 /// Documents in one page.
 const PAGE: u64 = 2000;
@@ -65,12 +65,12 @@ pub(super) async fn total(http: &Client, url: &str) -> anyhow::Result<u64> {
     count_by(http, url, READINGS, &json!({"match_all": {}})).await
 }
 
-/// How many readings were indexed since the server started.
-pub(super) async fn indexed(http: &Client, url: &str) -> anyhow::Result<u64> {
+/// How many documents some indices took since the server started: unlike a count, it needs no refresh. None where
+/// there is no index.
+pub(super) async fn indexed(http: &Client, url: &str, indices: &str) -> anyhow::Result<u64> {
     let answer =
-        http.get(format!("{url}/{READINGS}/_stats/indexing")).send().await.context("Elasticsearch")?;
+        http.get(format!("{url}/{indices}/_stats/indexing")).send().await.context("Elasticsearch")?;
     let answer: Value = answer.json().await.context("Elasticsearch, _stats")?;
-    // No index, no number.
     Ok(answer["_all"]["primaries"]["indexing"]["index_total"].as_u64().unwrap_or(0))
 }
 
@@ -115,16 +115,6 @@ async fn count_by(http: &Client, url: &str, index: &str, query: &Value) -> anyho
     let body = json!({"query": query});
     let answer: Value = post(http, &format!("{url}/{index}/_count"), &body).await?;
     answer["count"].as_u64().with_context(|| format!("Elasticsearch, _count of {index}: {answer}"))
-}
-
-/// `None` while a shard is not there yet.
-pub(super) async fn count_now(http: &Client, url: &str) -> anyhow::Result<Option<u64>> {
-    let answer = http.get(url).send().await.context("Elasticsearch")?;
-    if answer.status() == StatusCode::SERVICE_UNAVAILABLE {
-        return Ok(None);
-    }
-    let answer: Value = answer.json().await.with_context(|| format!("answer of {url}"))?;
-    Ok(Some(answer["count"].as_u64().with_context(|| format!("Elasticsearch, {url}: {answer}"))?))
 }
 
 async fn first_page(http: &Client, url: &str, index: &str, query: &Value, size: u64) -> anyhow::Result<Page> {

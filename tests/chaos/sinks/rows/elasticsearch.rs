@@ -33,19 +33,18 @@ pub(super) fn refusals(lab: &mut Lab, report: &mut Report) -> anyhow::Result<()>
         lab.fleet()?.shape(Shape::Plain);
         pass(REFUSING / 3);
     }
-    let page = sinks.metrics(&lab.admin);
     let count = |name: &str| {
         let name = format!("weir_cloud_sink_{name}_total");
-        page.as_ref().map_or(0.0, |page| page.sum(&name, "sink=\"elasticsearch\""))
+        sinks.metrics(&lab.admin).map_or(0.0, |page| page.sum(&name, "sink=\"elasticsearch\""))
     };
+    report.check(count("retries") < 1.0, || "whole batches were given up".to_owned());
+    lab.stack.restart_elasticsearch(&[])?;
+    report.heal("with room again", lab.canary()?);
     let (letters, again) = (count("dead_letters"), count("sent_again"));
     report.check(letters > 0.0, || "no document became a dead letter".to_owned());
     report.check(again > 0.0, || "no document was sent again: the queue never was full".to_owned());
-    report.check(count("retries") < 1.0, || "whole batches were given up".to_owned());
     report.figure("dead_letters", letters);
     report.figure("sent_again", again);
-    lab.stack.restart_elasticsearch(&[])?;
-    report.heal("with room again", lab.canary()?);
     lab.judge(report, "refusals")?;
     lab.books(report, &sinks);
     report.did("a queue of one, and readings that cannot be mapped");

@@ -71,20 +71,22 @@ impl Peer<'_> {
         self.cluster.start(&job, &OPTIONS)
     }
 
-    /// How many rows or documents it has, as far as the index has refreshed itself.
+    /// How many rows or documents came; looking costs the store little.
     pub(super) fn seen(&self, store: Store) -> anyhow::Result<u64> {
         if store == Store::Mysql {
             return Ok(self.in_mysql(&format!("SELECT COUNT(*) FROM {TABLE}"))?.parse()?);
         }
-        Ok(self.oracle.documents(INDEX)?.unwrap_or(0))
+        self.oracle.indexed(INDEX)
     }
 
     /// How many it has.
     pub(super) fn rows(&self, store: Store) -> anyhow::Result<u64> {
-        if store == Store::Elasticsearch {
-            self.oracle.get_from_elasticsearch(&format!("{INDEX}/_refresh"))?;
+        if store == Store::Mysql {
+            return self.seen(store);
         }
-        self.seen(store)
+        self.oracle.get_from_elasticsearch(&format!("{INDEX}/_refresh"))?;
+        let count = self.oracle.get_from_elasticsearch(&format!("{INDEX}/_count"))?;
+        count["count"].as_u64().with_context(|| format!("_count of {INDEX}: {count}"))
     }
 
     /// Compares what it stored with Weir's rows of the same stream: numbers, devices, times, and one of the values.

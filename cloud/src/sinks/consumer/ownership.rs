@@ -1,0 +1,168 @@
+//! Which partitions the group gave to this member, and where each is.
+//!
+//! Comes in: rebalances, served inside `poll`, so on the sink's own thread; what the sink collected and stored.
+//! Guarantees: a new partition is acknowledged with an empty assignment and waits until its store said from where to read
+//! it; one that is taken away stops at once and is named in [`Owned::take_revoked`].
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rdkafka::TopicPartitionList;
+use rdkafka::bindings::rd_kafka_resp_err_t;
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+
+use super::super::batch::{Part, Topic};
+use super::super::own::OwnTables;
+
+/// Where a partition is: stored up to, and handed out up to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Position {
+    pub(super) stored: i64,
+    pub(super) collected: i64,
+    /// Kafka's timestamp of the first record that was handed out and is not stored.
+    pub(super) oldest_ms: Option<i64>,
+}
+
+/// Where a partition that is not being read was, as far as known.
+#[derive(Clone, Copy, Debug, Default)]
+struct Waiting {
+    stored: Option<i64>,
+    oldest_ms: Option<i64>,
+}
+
+/// What the group gave to this member.
+#[derive(Debug, Default)]
+pub(super) struct Owned {
+    /// Ours, but not being read.
+    waiting: BTreeMap<Part, Waiting>,
+    /// Being read.
+    started: BTreeMap<Part, Position>,
+    /// Taken away since the last look.
+    revoked: Vec<Part>,
+}
+
+impl Owned {
+    /// What wait for [`Owned::start`].
+    pub(super) fn waiting(&self) -> impl ExactSizeIterator<Item = Part> {
+        self.waiting.keys().copied()
+    }
+
+    /// Reads this one from here on: whether it was waiting.
+    pub(super) fn start(&mut self, part: Part, offset: i64) -> bool {
+        let waiting = self.waiting.remove(&part);
+        let position =
+            waiting.map(|was| Position { stored: offset, collected: offset, oldest_ms: was.oldest_ms });
+        self.started.extend(position.map(|position| (part, position)));
+        position.is_some()
+    }
+
+    /// All that are being read wait from now on; gives them.
+    pub(super) fn stop(&mut self) -> Vec<Part> {
+        let stopped = std::mem::take(&mut self.started);
+        let parts = stopped.keys().copied().collect();
+        let wait = |Position { stored, oldest_ms, .. }| Waiting { stored: Some(stored), oldest_ms };
+        self.waiting.extend(stopped.into_iter().map(|(part, position)| (part, wait(position))));
+        parts
+    }
+
+    /// Where a partition is that is being read.
+    pub(super) fn position(&self, part: Part) -> Option<&Position> {
+        self.started.get(&part)
+    }
+
+    /// The same, to be moved on.
+    pub(super) fn position_mut(&mut self, part: Part) -> Option<&mut Position> {
+        self.started.get_mut(&part)
+    }
+
+    /// Up to where each one that is being read is stored.
+    pub(super) fn progress(&self) -> Vec<(Part, i64)> {
+        self.started.iter().map(|(part, position)| (*part, position.stored)).collect()
+    }
+
+    /// Up to where each one is stored, as far as known, and whether it is being read.
+    pub(super) fn stored(&self) -> Vec<(Part, i64, bool)> {
+        let started = self.started.iter().map(|(part, position)| (*part, position.stored, true));
+        let waiting = self.waiting.iter().filter_map(|(part, was)| Some((*part, was.stored?, false)));
+        started.chain(waiting).collect()
+    }
+
+    /// When Kafka got the oldest record of each that was collected and is not stored.
+    pub(super) fn oldest(&self) -> Vec<(Topic, i64)> {
+        let started = self.started.iter().map(|(part, position)| (part.topic, position.oldest_ms));
+        let waiting = self.waiting.iter().map(|(part, was)| (part.topic, was.oldest_ms));
+        started.chain(waiting).filter_map(|(topic, oldest)| Some((topic, oldest?))).collect()
+    }
+
+    /// What was taken away since the last look.
+    pub(super) fn take_revoked(&mut self) -> Vec<Part> {
+        std::mem::take(&mut self.revoked)
+    }
+
+    /// Takes these away: those that were being read.
+    fn revoke(&mut self, parts: Vec<Part>) -> Vec<Part> {
+        self.waiting.retain(|part, _| !parts.contains(part));
+        let stopping = parts.iter().copied().filter(|part| self.started.remove(part).is_some()).collect();
+        self.revoked.extend(parts);
+        stopping
+    }
+}
+
+/// Follows the rebalances.
+#[derive(Debug)]
+pub(super) struct Ownership {
+    owned: Mutex<Owned>,
+    tables: OwnTables,
+}
+
+impl Ownership {
+    pub(super) fn new(tables: OwnTables) -> Self {
+        Self { owned: Mutex::default(), tables }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Owned> {
+        self.owned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The topic of a name.
+    pub(super) fn topic(&self, name: &str) -> Option<Topic> {
+        self.tables.topic(name)
+    }
+}
+
+impl ClientContext for Ownership {}
+
+impl ConsumerContext for Ownership {
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        error: rd_kafka_resp_err_t,
+        list: &mut TopicPartitionList,
+    ) {
+        let part = |name: &str, partition| self.topic(name).map(|topic| Part { topic, partition });
+        let parts: Vec<Part> =
+            list.elements().iter().filter_map(|e| part(e.topic(), e.partition())).collect();
+        let partitions = parts.len();
+        let done = if error == rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            tracing::info!(partitions, "partitions assigned");
+            self.lock().waiting.extend(parts.into_iter().map(|part| (part, Waiting::default())));
+            consumer.incremental_assign(&TopicPartitionList::new())
+        } else {
+            tracing::info!(partitions, lost = consumer.assignment_lost(), "partitions revoked");
+            consumer.incremental_unassign(&list_of(&self.lock().revoke(parts)))
+        };
+        if let Err(error) = done {
+            tracing::error!(%error, "rebalance refused by the client library");
+        }
+    }
+}
+
+/// These partitions as librdkafka takes them.
+pub(super) fn list_of(parts: &[Part]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::with_capacity(parts.len());
+    for part in parts {
+        list.add_partition(part.topic.name(), part.partition);
+    }
+    list
+}
