@@ -15,6 +15,7 @@
 mod blocks;
 mod columns;
 mod fingerprint;
+mod inserts;
 mod older;
 mod plan;
 mod rowbinary;
@@ -27,7 +28,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
-use tokio::task::JoinSet;
 use weir_shared::supervise::{Error, Stop};
 
 use super::batch::{Batch, Part, Range, Topic};
@@ -41,6 +41,7 @@ use super::reread::Reread;
 use super::{Failure, SinkName};
 use blocks::{Arrived, Block, Blocks, Format, encode};
 use fingerprint::fingerprint;
+use inserts::Inserts;
 use plan::{Missing, Plan, missing};
 use server::Server;
 use tables::Tables;
@@ -61,7 +62,7 @@ pub(super) struct Clickhouse {
     tables: Tables,
     dead_letters: DeadLetters,
     reread: Reread,
-    /// Inserts run here, one at a time, while the next block is encoded.
+    /// Inserts run here while the next block is encoded.
     inserts: Runtime,
 }
 
@@ -124,8 +125,7 @@ impl Store for Clickhouse {
         let mut receipts = Receipts::default();
         let mut letters = Vec::new();
         let mut skipped = Count::default();
-        // Dropped when anything fails, which ends the insert that is on its way.
-        let mut on_its_way = JoinSet::new();
+        let mut inserts = Inserts::on(self.inserts.handle());
         for plan in &plans {
             let part = plan.range.part;
             let encoded = encode(batch, part, &self.targets(part.topic), |_| true, &mut receipts);
@@ -133,11 +133,10 @@ impl Store for Clickhouse {
             skipped += encoded.skipped;
             for block in encoded.blocks {
                 kill_during("sink.c2");
-                arrived(&mut on_its_way).await?;
-                on_its_way.spawn_on(self.send(plan, block), self.inserts.handle());
+                inserts.push(block.body.len(), self.send(plan, block)).await?;
             }
         }
-        arrived(&mut on_its_way).await?;
+        inserts.arrive().await?;
         kill_at("sink.c3");
         self.finish(source, batch, &letters, &ranges)?;
         kill_at("sink.c4");
@@ -147,15 +146,6 @@ impl Store for Clickhouse {
 
     async fn idle(&mut self, _source: &Source) -> Result<(), Failure> {
         Ok(())
-    }
-}
-
-/// Waits for the insert that is on its way, if any.
-async fn arrived(on_its_way: &mut JoinSet<Result<(), Failure>>) -> Result<(), Failure> {
-    match on_its_way.join_next().await {
-        Some(Ok(inserted)) => inserted,
-        Some(Err(error)) => Err(Failure::Store(format!("insert not awaited: {error}"))),
-        None => Ok(()),
     }
 }
 

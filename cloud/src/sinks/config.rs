@@ -129,7 +129,6 @@ impl SinksConfig {
 }
 
 fn read_mysql(section: &Section<'_>) -> Option<MysqlConfig> {
-    // A statement has at most 65,535 placeholders, so that more rows gain nothing.
     let limits = read_limits(section, 1_000_000);
     if !section.boolean("enabled") {
         return None;

@@ -40,7 +40,7 @@ pub fn measure(
     let lag = Lag::new(&brokers)?;
     let mut figures = serde_json::Map::new();
 
-    let before = oracle.rows()?;
+    let (before, from) = (oracle.rows()?, oracle.all_written()?);
     backlog::put(&brokers, &backlog_of(READINGS))?;
     programs.start_role(&["process"])?;
     let drained = || Ok(Some(READINGS - lag.records()?.min(READINGS)));
@@ -51,17 +51,17 @@ pub fn measure(
     figures.insert("process_alone_per_second".to_owned(), process.per_second().into());
     for sink in SINKS {
         programs.start_role(&["sink", sink.name()])?;
-        let drained = watch(READINGS, WITHIN, COUNT_EVERY, || Ok(Some(rows_of(sink, oracle, &before)?)))?;
+        let drained = watch(READINGS, WITHIN, COUNT_EVERY, || Ok(Some(came(sink, oracle, &from)?)))?;
         programs.stop_one(Program::Cloud)?;
         tell(&format!("{} alone: {} rows/s", sink.name(), drained.per_second()));
         figures.insert(format!("{}_alone_per_second", sink.name()), drained.per_second().into());
     }
     exactly(oracle, &before, READINGS)?;
 
-    let before = oracle.rows()?;
+    let (before, from) = (oracle.rows()?, oracle.all_written()?);
     backlog::put(&brokers, &backlog_of(READINGS))?;
     programs.start(Program::Cloud)?;
-    let together = all_at_once(&lag, oracle, &before)?;
+    let together = all_at_once(&lag, oracle, &from)?;
     let usage = usage::of(programs.pid(Program::Cloud)?.context("weir-cloud ended")?)?;
     programs.stop_one(Program::Cloud)?;
     exactly(oracle, &before, READINGS)?;
@@ -79,7 +79,7 @@ pub fn measure(
 }
 
 /// Seconds until the processor, and each store, had everything.
-fn all_at_once(lag: &Lag, oracle: &Oracle, before: &Rows) -> anyhow::Result<BTreeMap<&'static str, f64>> {
+fn all_at_once(lag: &Lag, oracle: &Oracle, from: &Rows) -> anyhow::Result<BTreeMap<&'static str, f64>> {
     let deadline = Deadline::after(WITHIN);
     let (mut first_look, mut moved) = (clock::instant(), false);
     let mut count_next = Deadline::after(Duration::ZERO);
@@ -97,7 +97,7 @@ fn all_at_once(lag: &Lag, oracle: &Oracle, before: &Rows) -> anyhow::Result<BTre
         }
         if count_next.passed() {
             for sink in SINKS {
-                if !done.contains_key(sink.name()) && rows_of(sink, oracle, before)? >= READINGS {
+                if !done.contains_key(sink.name()) && came(sink, oracle, from)? >= READINGS {
                     done.insert(sink.name(), seconds(first_look.elapsed()));
                 }
             }
@@ -108,8 +108,9 @@ fn all_at_once(lag: &Lag, oracle: &Oracle, before: &Rows) -> anyhow::Result<BTre
     Ok(done)
 }
 
-pub(super) fn rows_of(sink: Store, oracle: &Oracle, before: &Rows) -> anyhow::Result<u64> {
-    Ok(oracle.written(sink)?.saturating_sub(before.of(sink)))
+/// How many rows came since [`Oracle::all_written`] said `from`.
+pub(super) fn came(sink: Store, oracle: &Oracle, from: &Rows) -> anyhow::Result<u64> {
+    Ok(oracle.written(sink)?.saturating_sub(from.of(sink)))
 }
 
 pub(super) fn exactly(oracle: &Oracle, before: &Rows, wanted: u64) -> anyhow::Result<()> {

@@ -1,5 +1,6 @@
 //! How long a reading needs from being published to being acknowledged by each store, and its alert to be readable, at
-//! 10,000 readings/s, or at the highest rate below that two cores can carry with all servers beside it.
+//! 10,000 readings/s, and below that down to the rate at which all of it is as quick as wanted: the machine carries all the
+//! servers too.
 //!
 //! Two parts, both over every reading of the run: **publish to edge**, exact, from the rows: a reading is stamped
 //! when it is published, and the edge writes when it received it (one machine, one clock). **Edge to store**, from
@@ -12,7 +13,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use serde_json::{Map, Value, json};
 
 use super::usage;
@@ -27,8 +28,10 @@ use weir_shared::wire;
 
 mod hops;
 
-/// Tried one after the other, until one is kept.
-const RATES: [u64; 3] = [10_000, 7_500, 5_000];
+/// Tried one after the other, until everything is as quick as wanted.
+const RATES: [u64; 5] = [10_000, 7_500, 5_000, 2_500, 1_000];
+const WARM_UP_RATE: u64 = 5_000;
+const WARM_UP_SECONDS: u64 = 30;
 const SECONDS: u64 = 30;
 const HISTOGRAM: &str = "weir_cloud_sink_event_latency_seconds";
 /// requirements.md, E: milliseconds at p99 .
@@ -53,10 +56,11 @@ pub fn measure(
         programs.wait_ready(program)?;
     }
     let bench = Bench { programs, oracle };
-    // The first seconds load code, open connections and make indices: not what is asked for.
-    let warm = stream::run(stack, programs, oracle, &plan(RATES[2], 5), &[], |_, _| ())?;
+    // The first seconds load code, open connections, make indices and let servers compile: not what is asked for.
+    let warm_up = plan(WARM_UP_RATE, WARM_UP_SECONDS);
+    let warm = stream::run(stack, programs, oracle, &warm_up, &[], |_, _| ())?;
     ensure!(oracle.wait_and_judge(&warm.issued, |_| ())?.is_right(), "the oracle found the warm-up wrong");
-    let mut not_kept = Vec::new();
+    let mut measured = Vec::new();
     for rate in RATES {
         let before = programs.metrics(Program::Cloud).context("metrics of weir-cloud")?;
         let hops = Hops::begin(&stack.addresses().kafka)?;
@@ -64,21 +68,23 @@ pub fn measure(
         let hops = hops.end()?;
         let verdict = oracle.wait_and_judge(&outcome.issued, |_| ())?;
         ensure!(verdict.is_right(), "the oracle found the run wrong:\n{verdict}");
-        if outcome.took > Duration::from_secs(SECONDS + 2) {
-            tell(&format!(
-                "{rate} readings/s were not kept: {} s for {SECONDS} s of them",
-                outcome.took.as_secs()
-            ));
-            not_kept.push(rate);
-            continue;
-        }
         let after = programs.metrics(Program::Cloud).context("metrics of weir-cloud")?;
+        let was_kept = outcome.took <= Duration::from_secs(SECONDS + 2);
+        tell(&format!("{rate} readings/s{}:", if was_kept { "" } else { ", which were not kept" }));
         let mut figures = bench.figures(&outcome.issued.run, &hops, (&before, &after), tell)?;
+        let ok = was_kept && figures["ok"] == json!(true);
         figures.insert("readings_per_second".to_owned(), json!(rate));
-        figures.insert("rates_not_kept".to_owned(), json!(not_kept));
-        return Ok(Value::Object(figures));
+        figures.insert("seconds".to_owned(), json!(outcome.took.as_secs()));
+        figures.insert("ok".to_owned(), json!(ok));
+        measured.push(Value::Object(figures));
+        if ok {
+            break;
+        }
     }
-    bail!("no rate of {RATES:?} was kept")
+    let quick = measured.last().filter(|last| last["ok"] == json!(true));
+    let rate = quick.map(|figures| figures["readings_per_second"].clone());
+    let ok = rate == Some(json!(RATES[0]));
+    Ok(json!({"as_quick_as_wanted_at": rate, "ok": ok, "rates": measured}))
 }
 
 fn plan(rate: u64, seconds: u64) -> Plan {

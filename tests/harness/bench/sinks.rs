@@ -20,7 +20,7 @@ use weir_shared::wire;
 
 use super::arrivals::Arrivals;
 use super::backlog::{self, Begin, Lag};
-use super::cloud::{SINKS, backlog_of, exactly, rows_of};
+use super::cloud::{SINKS, backlog_of, came, exactly};
 use super::flink::Cluster;
 use super::{COUNT_EVERY, LOOK_EVERY, seconds, usage, watch};
 use crate::install::Flink;
@@ -60,11 +60,11 @@ pub fn measure(
     let mut figures = Map::new();
     let mut ok = peer.is_some();
     bench.warm_up()?;
-    let before = oracle.rows()?;
+    let (before, from) = (oracle.rows()?, oracle.all_written()?);
     let begin = Arrivals::new(&brokers, wire::ENRICHED)?.ends()?;
     bench.process_a_backlog(READINGS)?;
     for (sink, wanted) in SINKS.into_iter().zip(WANTED) {
-        let mut measured = bench.alone(sink, &before)?;
+        let mut measured = bench.alone(sink, &from)?;
         ok &= measured["rows_per_second"].as_u64() >= Some(wanted);
         measured["wanted"] = wanted.into();
         tell(&format!("{} alone: {measured}", sink.name()));
@@ -87,9 +87,9 @@ pub fn measure(
     tell(&format!("ClickHouse from a file: {from_file} rows/s"));
     figures.insert("clickhouse_from_a_file_per_second".to_owned(), from_file.into());
 
-    let before = oracle.rows()?;
+    let (before, from) = (oracle.rows()?, oracle.all_written()?);
     bench.process_a_backlog(READINGS)?;
-    let together = bench.together(&before)?;
+    let together = bench.together(&from)?;
     exactly(oracle, &before, READINGS)?;
     tell(&format!("all three: {together}"));
     figures.insert("together".to_owned(), together);
@@ -109,11 +109,11 @@ impl Bench<'_> {
     /// The servers have done this before when they are measured, whoever writes: a fresh Elasticsearch needs three times the
     /// CPU for a document. What came is removed.
     fn warm_up(&self) -> anyhow::Result<()> {
-        let before = self.oracle.rows()?;
+        let from = self.oracle.all_written()?;
         self.process_a_backlog(WARM_UP)?;
         self.programs.start_role(&["sink", "mysql", "elasticsearch", "clickhouse"])?;
         for sink in SINKS {
-            watch(WARM_UP, WITHIN, COUNT_EVERY, || Ok(Some(rows_of(sink, self.oracle, &before)?)))?;
+            watch(WARM_UP, WITHIN, COUNT_EVERY, || Ok(Some(came(sink, self.oracle, &from)?)))?;
         }
         self.programs.stop_one(Program::Cloud)?;
         self.oracle.in_mysql("TRUNCATE TABLE weir_readings")?;
@@ -138,17 +138,19 @@ impl Bench<'_> {
         Ok([usage::of(program)?.cpu_seconds, usage::of(unit.context(server)?)?.cpu_seconds])
     }
 
-    fn alone(&self, sink: Store, before: &Rows) -> anyhow::Result<Value> {
+    fn alone(&self, sink: Store, from: &Rows) -> anyhow::Result<Value> {
         self.programs.start_role(&["sink", sink.name()])?;
         let pid = self.programs.pid(Program::Cloud)?.context("weir-cloud ended")?;
-        let measured = self.filled(pid, sink, WITHIN, 0, || rows_of(sink, self.oracle, before))?;
+        let measured = self.filled(pid, sink, WITHIN, 0, || came(sink, self.oracle, from))?;
         self.programs.stop_one(Program::Cloud)?;
         Ok(measured)
     }
 
     fn flink(&self, peer: &Peer<'_>, store: Store, begin: &Begin) -> anyhow::Result<Value> {
         let pid = peer.start(store, begin)?;
-        let measured = self.filled(pid, store, PEER_WITHIN, PEER_WARM_UP, || peer.seen(store));
+        let from = peer.written(store)?;
+        let came = || Ok(peer.written(store)?.saturating_sub(from));
+        let measured = self.filled(pid, store, PEER_WITHIN, PEER_WARM_UP, came);
         peer.cluster.stop()?;
         let measured = measured.with_context(|| peer.cluster.why())?;
         let rows = peer.rows(store)?;
@@ -186,7 +188,7 @@ impl Bench<'_> {
     }
 
     /// Seconds until each store has everything, and rows a second of all three.
-    fn together(&self, before: &Rows) -> anyhow::Result<Value> {
+    fn together(&self, from: &Rows) -> anyhow::Result<Value> {
         self.programs.start_role(&["sink", "mysql", "elasticsearch", "clickhouse"])?;
         let deadline = Deadline::after(WITHIN);
         let (mut begun, mut moved) = (clock::instant(), false);
@@ -195,7 +197,7 @@ impl Bench<'_> {
             ensure!(!deadline.passed(), "after {WITHIN:?} only these have everything: {done:?}");
             let now = clock::instant();
             for sink in SINKS {
-                let rows = rows_of(sink, self.oracle, before)?;
+                let rows = came(sink, self.oracle, from)?;
                 moved |= rows > 0;
                 if rows >= READINGS {
                     done.entry(sink.name()).or_insert_with(|| json!(seconds(begun.elapsed())));

@@ -50,10 +50,20 @@ const FLINK: &[&str] = &[
     "org.apache.logging.log4j:log4j-slf4j-impl:2.17.1",
     "org.apache.logging.log4j:log4j-core:2.17.1",
 ];
-const FLINK_LAUNCHER: &str = include_str!("../bench/flink/FlinkJob.java");
-const LAUNCHER: &str = include_str!("../server/EmbeddedElasticsearch.java");
-const LAUNCHER_8: &str = include_str!("../server/EmbeddedElasticsearch8.java");
-const OPENSEARCH_LAUNCHER: &str = include_str!("../server/EmbeddedOpenSearch.java");
+/// All jars, as `javac` takes them.
+const JARS: &[&str] = &["-cp", "lib/*"];
+/// Sources of a launcher: file and text, the first being the one with `main`.
+type Sources = &'static [(&'static str, &'static str)];
+
+const FLINK_LAUNCHER: Sources = &[("FlinkJob.java", include_str!("../bench/flink/FlinkJob.java"))];
+/// What the launchers of search servers share.
+const LAUNCH: (&str, &str) = ("Launch.java", include_str!("../server/Launch.java"));
+const LAUNCHER: Sources =
+    &[("EmbeddedElasticsearch.java", include_str!("../server/EmbeddedElasticsearch.java")), LAUNCH];
+const LAUNCHER_8: Sources =
+    &[("EmbeddedElasticsearch8.java", include_str!("../server/EmbeddedElasticsearch8.java")), LAUNCH];
+const OPENSEARCH_LAUNCHER: Sources =
+    &[("EmbeddedOpenSearch.java", include_str!("../server/EmbeddedOpenSearch.java")), LAUNCH];
 
 pub(super) fn kafka(dist: &Path) -> Part {
     Part {
@@ -68,16 +78,12 @@ pub(super) fn kafka(dist: &Path) -> Part {
 pub(super) fn elasticsearch(dist: &Path) -> Part {
     Part {
         name: "elasticsearch",
-        content: format!(
-            "Elasticsearch from Maven: {} (launcher {:08x})",
-            ELASTICSEARCH.join(" "),
-            xxh3_64(LAUNCHER.as_bytes()) >> 32
-        ),
+        content: content("Elasticsearch from Maven", ELASTICSEARCH, LAUNCHER),
         folder: dist.join("elasticsearch"),
         needs: &["mvn"],
         build: |folder, log| {
             copy(ELASTICSEARCH, folder, log)?;
-            compile("EmbeddedElasticsearch.java", LAUNCHER, folder, log)
+            compile(LAUNCHER, JARS, folder, log)
         },
     }
 }
@@ -85,18 +91,14 @@ pub(super) fn elasticsearch(dist: &Path) -> Part {
 pub(super) fn elasticsearch_8(dist: &Path) -> Part {
     Part {
         name: "elasticsearch-8",
-        content: format!(
-            "Elasticsearch 8 from Maven: {} (launcher {:08x})",
-            ELASTICSEARCH_8.join(" "),
-            xxh3_64(LAUNCHER_8.as_bytes()) >> 32
-        ),
+        content: content("Elasticsearch 8 from Maven", ELASTICSEARCH_8, LAUNCHER_8),
         folder: dist.join("elasticsearch-8"),
         needs: &["mvn"],
         build: |folder, log| {
             copy(ELASTICSEARCH_8, folder, log)?;
             netty_module(folder)?;
             let modules = ["--module-path", "lib", "--add-modules", "org.elasticsearch.server"];
-            compile_with("EmbeddedElasticsearch8.java", LAUNCHER_8, &modules, folder, log)
+            compile(LAUNCHER_8, &modules, folder, log)
         },
     }
 }
@@ -120,16 +122,12 @@ fn netty_module(folder: &Path) -> Result<()> {
 pub(super) fn opensearch(dist: &Path) -> Part {
     Part {
         name: "opensearch",
-        content: format!(
-            "OpenSearch from Maven: {} (launcher {:08x})",
-            OPENSEARCH.join(" "),
-            xxh3_64(OPENSEARCH_LAUNCHER.as_bytes()) >> 32
-        ),
+        content: content("OpenSearch from Maven", OPENSEARCH, OPENSEARCH_LAUNCHER),
         folder: dist.join("opensearch"),
         needs: &["mvn"],
         build: |folder, log| {
             copy(OPENSEARCH, folder, log)?;
-            compile("EmbeddedOpenSearch.java", OPENSEARCH_LAUNCHER, folder, log)
+            compile(OPENSEARCH_LAUNCHER, JARS, folder, log)
         },
     }
 }
@@ -137,16 +135,12 @@ pub(super) fn opensearch(dist: &Path) -> Part {
 pub(super) fn flink(dist: &Path) -> Part {
     Part {
         name: "flink",
-        content: format!(
-            "Flink from Maven: {} (launcher {:08x})",
-            FLINK.join(" "),
-            xxh3_64(FLINK_LAUNCHER.as_bytes()) >> 32
-        ),
+        content: content("Flink from Maven", FLINK, FLINK_LAUNCHER),
         folder: dist.join("flink"),
         needs: &["mvn"],
         build: |folder, log| {
             copy(FLINK, folder, log)?;
-            compile("FlinkJob.java", FLINK_LAUNCHER, folder, log)
+            compile(FLINK_LAUNCHER, JARS, folder, log)
         },
     }
 }
@@ -181,17 +175,20 @@ fn pom_of(coordinates: &[&str]) -> Result<String> {
     ))
 }
 
-/// Compiles a launcher against the jars, into `launcher/`.
-fn compile(name: &str, launcher: &str, folder: &Path, log: &Path) -> Result<()> {
-    compile_with(name, launcher, &["-cp", "lib/*"], folder, log)
+/// What a folder with jars and a launcher holds; other text, other content.
+fn content(what: &str, coordinates: &[&str], launcher: Sources) -> String {
+    let sources: String = launcher.iter().map(|(_, text)| *text).collect();
+    format!("{what}: {} (launcher {:08x})", coordinates.join(" "), xxh3_64(sources.as_bytes()) >> 32)
 }
 
-/// The same; the jars as these words say, seen from `folder`.
-fn compile_with(name: &str, launcher: &str, jars: &[&str], folder: &Path, log: &Path) -> Result<()> {
-    let source = folder.join(name);
-    fs::write(&source, launcher)?;
+/// Compiles a launcher against the jars, which `jars` names as seen from `folder`, into `launcher/`.
+fn compile(launcher: Sources, jars: &[&str], folder: &Path, log: &Path) -> Result<()> {
+    for (name, text) in launcher {
+        fs::write(folder.join(name), text)?;
+    }
     let javac = java_home().context("no JDK of version 17 or newer")?.join("bin/javac");
     let mut command = Command::new(javac);
-    command.args(jars).arg("-d").arg(folder.join("launcher")).arg(source).current_dir(folder);
+    command.args(jars).arg("-d").arg(folder.join("launcher")).current_dir(folder);
+    command.args(launcher.iter().map(|(name, _)| name));
     run_tied(&mut command, log)
 }

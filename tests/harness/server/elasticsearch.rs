@@ -1,4 +1,4 @@
-//! Elasticsearch: one embedded node, started by `server/EmbeddedElasticsearch.java`.
+//! Elasticsearch: one embedded node, started by `server/EmbeddedElasticsearch.java` with `server/Launch.java`.
 //!
 //! In: folders and ports. Out: its recipe; further settings for the next start may be written to [`more_settings`]. Guarantees: a full disk of the developer's machine does not
 //! turn indices read-only. On failure: see `server.rs`.

@@ -170,14 +170,23 @@ fn tables_that_cannot_be_followed_are_refused_and_polled() {
         let refused = rig.refusal(table, more);
         assert!(refused.contains(part), "{part:?} is not in {refused}");
     }
-    rig.start(&[("d", "dim_child", "mode = 'poll'\npoll_ms = 100")]);
+    rig.table(
+        "dim_beside",
+        "device VARCHAR(40) NOT NULL PRIMARY KEY, n INT",
+        "INSERT INTO dim_beside VALUES ('a', 0)",
+    );
+    let polled = "mode = 'poll'\npoll_ms = 100";
+    rig.start(&[("d", "dim_child", polled), ("beside", "dim_beside", polled)]);
     rig.wait("d", "b", Some(r#"{"p":2}"#));
     let version = rig.version("d");
     rig.run("DELETE FROM dim_parent WHERE id = 2");
     rig.wait("d", "b", None);
     let changed = rig.version("d");
     assert!(changed > version);
-    std::thread::sleep(Duration::from_millis(400));
+    for n in 1..=3 {
+        rig.run(&format!("UPDATE dim_beside SET n = {n}"));
+        rig.wait("beside", "a", Some(&format!(r#"{{"n":{n}}}"#)));
+    }
     assert_eq!(rig.version("d"), changed, "a version is higher only where something changed");
 }
 

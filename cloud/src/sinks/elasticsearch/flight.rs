@@ -8,12 +8,11 @@
 //! its way may still arrive, and is the same again.
 
 use std::collections::VecDeque;
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
-use std::task::Poll;
 use std::time::Duration;
 
 use elasticsearch::Elasticsearch as Client;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use weir_shared::backoff::Backoff;
 use weir_shared::clock::Deadline;
 use weir_shared::supervise::Stop;
@@ -89,22 +88,19 @@ impl Flight {
     ) -> Result<Body, Failure> {
         let compression = self.compression;
         let mut waiting = VecDeque::from(lanes);
-        let (mut flying, mut refused) = (Vec::new(), Body::default());
+        let (mut flying, mut refused) = (FuturesUnordered::new(), Body::default());
         loop {
             while flying.len() < self.pace.allowed()
                 && let Some(mut lane) = waiting.pop_front()
             {
                 let Some(body) = lane.pop_front() else { continue };
                 let allowed = self.pace.allowed();
-                flying.push(Box::pin(async move {
+                flying.push(async move {
                     let answer = bulk::send(client, &body, compression).await;
                     (lane, body, allowed, answer)
-                }));
+                });
             }
-            if flying.is_empty() {
-                return Ok(refused);
-            }
-            let (lane, body, allowed, answer) = next(&mut flying).await;
+            let Some((lane, body, allowed, answer)) = flying.next().await else { return Ok(refused) };
             if matches!(answer, Err(Failure::Late(_))) {
                 self.pace.refused(allowed);
             }
@@ -118,20 +114,6 @@ impl Flight {
             waiting.push_back(lane);
         }
     }
-}
-
-/// Waits for the first that is done. There are few: all are asked at each turn.
-async fn next<F: Future>(flying: &mut Vec<Pin<Box<F>>>) -> F::Output {
-    poll_fn(|context| {
-        for at in 0..flying.len() {
-            if let Poll::Ready(done) = flying[at].as_mut().poll(context) {
-                drop(flying.swap_remove(at));
-                return Poll::Ready(done);
-            }
-        }
-        Poll::Pending
-    })
-    .await
 }
 
 /// Sorts the answers: those to send again come back, refused ones become letters.

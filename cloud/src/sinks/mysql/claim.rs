@@ -150,11 +150,14 @@ async fn end_session(connection: &mut Conn, id: u64) -> Result<(), Failure> {
         return Ok(());
     }
     tracing::info!(connection = id, "ending the session that held the claim before");
-    match connection.query_drop(format!("KILL {id}")).await {
-        // 1094: no such thread; it ended by itself.
-        Err(mysql_async::Error::Server(error)) if error.code == 1094 => Ok(()),
-        other => other.map_err(|e| Failure::Store(e.to_string())),
-    }
+    answer(async {
+        match connection.query_drop(format!("KILL {id}")).await {
+            // 1094: no such thread; it ended by itself.
+            Err(mysql_async::Error::Server(error)) if error.code == 1094 => Ok(()),
+            other => other,
+        }
+    })
+    .await
 }
 
 #[cfg(test)]

@@ -31,6 +31,11 @@ fn held_ms(point: &str) -> u64 {
     if point == "sink.m0" { 4_500 } else { 12_000 }
 }
 
+/// After this the next batch has come and is held: a twin that comes before would fence the sink off between two batches.
+fn comes_ms(point: &str) -> u64 {
+    if point == "sink.m0" { 300 } else { 3_000 }
+}
+
 /// Row 14.
 pub(super) fn row(lab: &mut Lab, report: &mut Report) -> anyhow::Result<()> {
     report.did("held in mid-write while a twin takes over; frozen for 15 s while another slot does");
@@ -52,6 +57,7 @@ pub(super) fn held(lab: &mut Lab, report: &mut Report, point: &str) -> anyhow::R
         ensure!(!deadline.passed(), "{BATCHES} batches are not written within {COMES:?}");
         pass(LOOK);
     }
+    pass(Duration::from_millis(comes_ms(point)));
     let mut spec = lab.spec("a", ALL)?;
     let twin = lab.spec("a-twin", ALL)?;
     (spec.folder, spec.admin_port) = (twin.folder, twin.admin_port);

@@ -71,18 +71,15 @@ impl Peer<'_> {
         self.cluster.start(&job, &OPTIONS)
     }
 
-    /// How many rows or documents came; looking costs the store little.
-    pub(super) fn seen(&self, store: Store) -> anyhow::Result<u64> {
-        if store == Store::Mysql {
-            return Ok(self.in_mysql(&format!("SELECT COUNT(*) FROM {TABLE}"))?.parse()?);
-        }
-        self.oracle.indexed(INDEX)
+    /// As [`Oracle::written`].
+    pub(super) fn written(&self, store: Store) -> anyhow::Result<u64> {
+        if store == Store::Mysql { self.oracle.written(store) } else { self.oracle.indexed(INDEX) }
     }
 
     /// How many it has.
     pub(super) fn rows(&self, store: Store) -> anyhow::Result<u64> {
         if store == Store::Mysql {
-            return self.seen(store);
+            return Ok(self.in_mysql(&format!("SELECT COUNT(*) FROM {TABLE}"))?.parse()?);
         }
         self.oracle.get_from_elasticsearch(&format!("{INDEX}/_refresh"))?;
         let count = self.oracle.get_from_elasticsearch(&format!("{INDEX}/_count"))?;
