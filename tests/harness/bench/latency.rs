@@ -31,7 +31,7 @@ mod hops;
 /// Tried one after the other, until everything is as quick as wanted.
 const RATES: [u64; 5] = [10_000, 7_500, 5_000, 2_500, 1_000];
 const WARM_UP_RATE: u64 = 5_000;
-const WARM_UP_SECONDS: u64 = 30;
+const WARM_UP_SECONDS: u64 = 60;
 const SECONDS: u64 = 30;
 const HISTOGRAM: &str = "weir_cloud_sink_event_latency_seconds";
 /// requirements.md, E: milliseconds at p99 .
