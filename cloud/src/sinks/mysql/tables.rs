@@ -104,7 +104,7 @@ fn judge(tables: Vec<Looked>) -> Result<(), String> {
     for Looked { name, engine, alters } in tables {
         let engine = engine.ok_or_else(|| format!("table {name} is missing: run `weir-cloud init`"))?;
         if !engine.eq_ignore_ascii_case("InnoDB") {
-            return Err(format!("table {name} has no transactions: ALTER TABLE {name} ENGINE=InnoDB"));
+            return Err(format!("table {name} has no transactions: ALTER TABLE `{name}` ENGINE=InnoDB"));
         }
         if !alters.is_empty() {
             let all = alters.join("; ");
