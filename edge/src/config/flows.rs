@@ -9,7 +9,7 @@ use weir_shared::config::Section;
 
 use crate::flow::{Flow, Forward, Policy};
 use crate::journal::RESERVE_BYTES;
-use crate::journal::writer::commit::OTHER_SHARE;
+use crate::journal::writer::reserve::OTHER_SHARE;
 
 /// Every key of a `[[flow]]` with its default.
 pub(super) const REFERENCE: &str = r#"

@@ -23,8 +23,9 @@ use super::numbering::Numbering;
 use super::{Error, Recovered, Segments};
 
 mod carry;
-pub(crate) mod commit;
+mod commit;
 pub(crate) mod overflow;
+pub(crate) mod reserve;
 mod waiting;
 
 pub(crate) use commit::Urgency;

@@ -10,10 +10,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use proptest::prelude::*;
 
+mod stands;
+
+use stands::{Stands, same};
+
 use super::faults::{Failure, Faults};
 use super::*;
 use crate::journal::disk::Disk;
-use crate::journal::writer::GivenUp;
 
 type Line = (StreamId, Sent, u32);
 
@@ -49,15 +52,6 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (prop::option::of(0u32..12), any::<u64>()).prop_map(|(after, random)| Op::Crash(after, random)),
         1 => Just(Op::Restart),
     ]
-}
-
-/// A record that stands, as the model knows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Stands {
-    value: String,
-    line: Line,
-    number: u64,
-    position: u64,
 }
 
 struct Life {
@@ -208,65 +202,6 @@ impl Life {
         }
     }
 
-    /// What came to stand since the last look is exactly one of these.
-    fn stood(&mut self, one_of: &[Vec<String>]) {
-        let found = self.read();
-        let known = self.stands.last().map(|s| s.value.clone());
-        let from = known.and_then(|v| found.iter().position(|s| s.value == v)).map_or_else(
-            || {
-                found
-                    .iter()
-                    .position(|f| !self.stands.iter().any(|s| s.value == f.value))
-                    .unwrap_or(found.len())
-            },
-            |at| at + 1,
-        );
-        let (old, new) = found.split_at(from);
-        let mut at = 0;
-        for s in &self.stands {
-            if old.get(at).is_some_and(|o| o == s) {
-                at += 1;
-            } else {
-                assert!(self.may_be_gone.contains(&s.value), "lost or altered: {s:?}");
-            }
-        }
-        assert_eq!(at, old.len(), "twice, or never committed");
-        let values: Vec<_> = new.iter().map(|s| s.value.clone()).collect();
-        assert!(one_of.contains(&values), "{values:?} none of {one_of:?}");
-        for s in new {
-            let next = self.next.entry(s.line).or_default();
-            assert_eq!(s.number, *next, "{s:?}");
-            *next += 1;
-        }
-        self.stands.extend_from_slice(new);
-        // What failed may still stand while nothing was written over it.
-        self.tried.retain(|(position, _)| *position >= self.writer.position());
-        let cursor = self.writer.controls().cursor.position;
-        assert!(cursor >= self.cursor, "the cursor went back");
-        self.cursor = cursor;
-    }
-
-    fn read(&self) -> Vec<Stands> {
-        let mut reader = Reader::new(self.segments.clone(), self.writer.oldest());
-        let mut found = Vec::new();
-        while let Some(step) = reader.next(self.writer.position()).unwrap() {
-            let batch = match step {
-                Step::Batch(batch) => batch,
-                // Acknowledged but perhaps sent again, so its segment stayed, and a later one was given up.
-                Step::Skipped { to, .. } if to <= self.writer.controls().cursor.position => continue,
-                Step::Skipped { .. } => panic!("{step:?}"),
-            };
-            for record in batch.frames().flat_map(|frame| frame.records()) {
-                if let Record::Sent { place, value, .. } = record {
-                    let line = (batch.stream, place.kind, place.partition);
-                    let value = String::from_utf8(value.to_vec()).unwrap();
-                    found.push(Stands { value, line, number: place.number, position: batch.position });
-                }
-            }
-        }
-        found
-    }
-
     /// As the forwarder would: whole batches, and part of a line behind them.
     fn acknowledge(&mut self, batches: usize) {
         let from = self.writer.controls().cursor.position;
@@ -346,16 +281,6 @@ impl Life {
         }
     }
 
-    /// Whatever stood and is not proven is known, by what a redelivery is recognised by.
-    fn recognised(&self, recovered: &Recovered) {
-        let known: BTreeSet<_> = recovered.messages.iter().map(|m| (m.session, m.packet, m.digest)).collect();
-        for s in self.stands.iter().filter(|s| s.position >= recovered.controls.proven) {
-            if let Some(&packet) = self.packets.get(&s.value) {
-                assert!(known.contains(&(7, packet, packet.into())), "would come twice: {s:?}");
-            }
-        }
-    }
-
     /// The process ends, and, with `random`, the machine too; then both start.
     fn crash(&mut self, random: Option<u64>) {
         match random {
@@ -388,21 +313,6 @@ impl Life {
             }
         }
     }
-}
-
-/// The plan names exactly these.
-fn same(plan: &GivenUp, goes: &[Stands]) {
-    let mut lines: BTreeMap<Line, Vec<u64>> = BTreeMap::new();
-    for s in goes {
-        lines.entry(s.line).or_default().push(s.number);
-        let (stream, kind, partition) = s.line;
-        assert!(plan.holds(stream, &Place { kind, partition, number: s.number }));
-    }
-    let planned: Vec<_> =
-        plan.ranges.iter().map(|r| ((r.stream, r.kind, r.partition), r.from, r.to, r.count)).collect();
-    let wanted: Vec<_> =
-        lines.into_iter().map(|(line, n)| (line, n[0], n[n.len() - 1], n.len() as u64)).collect();
-    assert_eq!(planned, wanted);
 }
 
 proptest! {
