@@ -10,8 +10,9 @@ mod points {
         fail::FailScenario::setup()
     }
 
-    /// Dies here, as by kill -9, when the fault point says so.
-    pub(crate) fn kill_at(name: &str) {
+    /// Dies here, as by kill -9, when the fault point says so. Counted first, so that a test knows when one is held here.
+    pub(crate) fn kill_at(name: &'static str) {
+        metrics::counter!("weir_cloud_fault_point_total", "point" => name).increment(1);
         fail::fail_point!(name, |_| kill());
     }
 
@@ -45,7 +46,7 @@ mod points {
     }
 
     /// Nothing.
-    pub(crate) const fn kill_at(_name: &str) {}
+    pub(crate) const fn kill_at(_name: &'static str) {}
 
     /// Nothing.
     pub(crate) const fn kill_during(_name: &str) {}

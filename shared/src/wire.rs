@@ -20,7 +20,8 @@
 //!  "topic":"sensors/7","received":1790000000042,"bytes":11,"raw":"<base64, maybe only the first part>"}
 //! ```
 //!
-//! One of a sink may say `"partly":true` after `bytes`: other rows of the record may stand in that store.
+//! One of a sink has `"tables":["weir_readings"]` after `bytes`, those that have no row of the record, and `"partly":true`
+//! where other tables of that store may have one.
 //!
 //! A **window result** (`weir.windows`, key: the window's key; the same rule, key, start and end come again with a higher
 //! `revision` when late readings changed the result, and the higher one replaces the lower):

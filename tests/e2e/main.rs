@@ -18,6 +18,7 @@ mod old_clickhouse;
 mod outputs;
 mod own_tables;
 mod rules;
+mod standing_table;
 
 /// Whoever starts programs holds this: there is one of each.
 fn alone() -> MutexGuard<'static, ()> {

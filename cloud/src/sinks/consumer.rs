@@ -18,6 +18,7 @@ use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 use weir_shared::clock::Deadline;
 use weir_shared::supervise::Stop;
+use xxhash_rust::xxh3::xxh3_64;
 
 use self::ownership::{Owned, Ownership, list_of};
 use super::batch::{Batch, Part, Topic};
@@ -55,6 +56,17 @@ pub(super) struct Commit {
     pub(super) metadata: String,
 }
 
+/// The name of a static member. One that comes back gets the partitions that it had: a broker does not ask whether it
+/// wants other topics now. So it has another name with other topics.
+fn instance(slot: &str, which: SinkName, topics: &[&str]) -> String {
+    let (name, fixed) = (which.name(), Topic::ALL.map(Topic::name));
+    let more: Vec<&str> = topics.iter().copied().filter(|topic| !fixed.contains(topic)).collect();
+    if more.is_empty() {
+        return format!("{slot}-{name}");
+    }
+    format!("{slot}-{name}-{:08x}", xxh3_64(more.join(" ").as_bytes()) >> 32)
+}
+
 impl Source {
     /// Joins the group.
     pub(super) fn open(
@@ -64,13 +76,12 @@ impl Source {
         limits: &Limits,
         tables: OwnTables,
     ) -> Result<Self, KafkaError> {
-        let instance = format!("{slot}-{}", which.name());
-        let mut config = kafka.consumer(which.group(), &instance);
+        let topics: Vec<&str> = tables.topics(which).into_iter().map(Topic::name).collect();
+        let mut config = kafka.consumer(which.group(), &instance(slot, which, &topics));
         // What is fetched while a batch is written: half of the next one.
         let queue_kb = ((limits.bytes_max / 2) >> 10).max(QUEUE_LEAST_KB);
         kafka.prefer(&mut config, &[("queued.max.messages.kbytes", &queue_kb.to_string())]);
         let consumer: BaseConsumer<Ownership> = config.create_with_context(Ownership::new(tables))?;
-        let topics: Vec<&str> = tables.topics(which).into_iter().map(Topic::name).collect();
         consumer.subscribe(&topics)?;
         Ok(Self { consumer })
     }
@@ -306,4 +317,20 @@ pub(super) fn kafka(error: KafkaError) -> Failure {
 
 fn is_fenced(error: &KafkaError) -> bool {
     error.rdkafka_error_code() == Some(RDKafkaErrorCode::FencedInstanceId)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_that_wants_other_topics_is_another_member() {
+        let named = |more: &[&str]| {
+            let fixed = Topic::ALL.map(Topic::name);
+            instance("a", SinkName::Mysql, &[&fixed[..], more].concat())
+        };
+        assert_eq!(named(&[]), "a-mysql");
+        assert_eq!(named(&["hall"]), named(&["hall"]));
+        assert!(named(&["hall"]).starts_with("a-mysql-") && named(&["hall"]) != named(&["hall", "roof"]));
+    }
 }

@@ -39,6 +39,8 @@ pub(super) struct Letter {
     pub(super) record: Record,
     pub(super) reason: String,
     pub(super) detail: String,
+    /// The tables that have no row of it.
+    pub(super) tables: Vec<&'static str>,
     /// Other rows of the record may stand in the store.
     pub(super) partly: bool,
 }
@@ -57,6 +59,7 @@ impl Letters {
                 if !said.detail.contains(&letter.detail) {
                     said.detail = format!("{}; {}", said.detail, letter.detail);
                 }
+                said.tables.extend(letter.tables);
                 said.partly |= letter.partly;
             }
         }
@@ -83,6 +86,7 @@ struct LetterJson<'a> {
     topic: &'a str,
     received: i64,
     bytes: usize,
+    tables: &'a [&'a str],
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     partly: bool,
     raw: &'a str,
@@ -233,6 +237,7 @@ fn letter_json(
         topic: part.topic.name(),
         received: letter.record.timestamp.max(0),
         bytes: value.len(),
+        tables: &letter.tables,
         partly: letter.partly,
         raw: &raw,
     };
@@ -256,8 +261,9 @@ mod tests {
         let mut batch = Batch::default();
         batch.push(Part { topic: Topic::Enriched, partition: 4 }, 99, 1_790_000_000_000, b"\xff{broken");
         let record = batch.records()[0];
-        let letter =
-            Letter { record, reason: "row_malformed".into(), detail: "it \"is\"".into(), partly: false };
+        let tables = vec!["weir_readings"];
+        let (reason, detail) = ("row_malformed".into(), "it \"is\"".into());
+        let letter = Letter { record, reason, detail, tables, partly: false };
         let json = letter_json("sink.mysql", batch.value(&record), &letter, None, "");
         let rejected = table(Topic::Rejected).unwrap();
         let r = Row::decode(rejected, &json, SinkName::Mysql).unwrap().unwrap();
@@ -274,12 +280,37 @@ mod tests {
     }
 
     #[test]
+    fn one_letter_says_which_tables_have_no_row_of_the_record() {
+        let mut batch = Batch::default();
+        batch.push(Part { topic: Topic::Enriched, partition: 4 }, 99, 1_790_000_000_000, b"{}");
+        let record = batch.records()[0];
+        let letter = |table, detail: &str, partly| Letter {
+            record,
+            reason: "r".into(),
+            detail: detail.into(),
+            tables: vec![table],
+            partly,
+        };
+        let mut letters = Letters::default();
+        letters.add(letter("weir_readings", "no device", false));
+        letters.add(letter("power", "table power: no device", true));
+        let [letter] = &letters.into_list()[..] else { panic!("one record, one letter") };
+        let json = letter_json("sink.mysql", b"{}", letter, None, "");
+        let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        assert_eq!(json["tables"], serde_json::json!(["weir_readings", "power"]));
+        assert_eq!(
+            (&json["partly"], &json["detail"]),
+            (&true.into(), &"no device; table power: no device".into())
+        );
+    }
+
+    #[test]
     fn a_long_detail_is_cut_between_two_characters() {
         let mut batch = Batch::default();
         batch.push(Part { topic: Topic::Enriched, partition: 4 }, 99, 1_790_000_000_000, b"{}");
         let record = batch.records()[0];
         let detail = format!("x{}", "ü".repeat(600));
-        let letter = Letter { record, reason: "r".into(), detail, partly: false };
+        let letter = Letter { record, reason: "r".into(), detail, tables: Vec::new(), partly: false };
         let json = letter_json("sink.mysql", b"{}", &letter, None, "");
         let r = Row::decode(table(Topic::Rejected).unwrap(), &json, SinkName::Mysql).unwrap().unwrap();
         assert_eq!(r.text("detail"), format!("x{}", "ü".repeat(499)));

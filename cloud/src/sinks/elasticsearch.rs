@@ -33,7 +33,7 @@ use super::consumer::{Commit, Source};
 use super::dead_letters::{DeadLetters, Letter, Letters};
 use super::drive::Store;
 use super::measures::{Count, Receipts, Stored};
-use super::own::{self, Decoder, OwnTables};
+use super::own::{self, Decoder, OwnTables, Target};
 use super::{Failure, SinkName};
 use bulk::Body;
 use document::Place;
@@ -163,7 +163,8 @@ impl Elasticsearch {
                 Err(error) => {
                     let (reason, detail) = (error.reason.to_owned(), error.detail);
                     let partly = self.tables.has(topic, SinkName::Elasticsearch);
-                    letters.add(Letter { record: *record, reason, detail, partly });
+                    let tables = vec![Target::Fixed(topic).name()];
+                    letters.add(Letter { record: *record, reason, detail, tables, partly });
                 }
             }
         }

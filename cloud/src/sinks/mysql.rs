@@ -12,6 +12,7 @@ mod claim;
 mod insert;
 mod load;
 mod schema;
+mod standing;
 pub(super) mod tables;
 pub(super) mod witness;
 

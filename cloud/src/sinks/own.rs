@@ -122,6 +122,11 @@ impl OwnTable {
         matches!(self.keeps, Keeps::Latest { .. })
     }
 
+    /// Whether a column is part of what a row is, where rows replace one another.
+    pub(super) fn is_key(&self, place: usize) -> bool {
+        matches!(&self.keeps, Keeps::Latest { key, .. } if key.contains(&place))
+    }
+
     /// The condition, as it was written.
     pub(super) fn condition(&self) -> &str {
         self.when.as_ref().map_or("", |when| when.text())
@@ -232,18 +237,25 @@ impl Target {
 
 /// Notes that no row of a table of the user's own can be made of a record. A dead letter is passed over: one of its own
 /// would go round for ever.
-pub(super) fn refuse(letters: &mut Letters, table: &OwnTable, record: &Record, reason: &str, detail: &str) {
+pub(super) fn refuse(
+    letters: &mut Letters,
+    table: &'static OwnTable,
+    record: &Record,
+    reason: &str,
+    detail: &str,
+) {
     let detail = format!("table {}: {detail}", table.name);
     if record.part.topic == Topic::Rejected {
         let (part, offset) = (record.part, record.offset);
         tracing::warn!(%part, offset, reason, detail, "a dead letter that is no row of it is passed over");
         return;
     }
-    letters.add(Letter { record: *record, reason: reason.to_owned(), detail, partly: true });
+    let tables = vec![table.name.as_str()];
+    letters.add(Letter { record: *record, reason: reason.to_owned(), detail, tables, partly: true });
 }
 
 /// The same, of what was found while decoding.
-pub(super) fn refuse_row(letters: &mut Letters, table: &OwnTable, record: &Record, error: &RowError) {
+pub(super) fn refuse_row(letters: &mut Letters, table: &'static OwnTable, record: &Record, error: &RowError) {
     refuse(letters, table, record, error.reason, &error.detail);
 }
 

@@ -28,7 +28,7 @@ use super::{Failure, SinkName, clickhouse, elasticsearch, mysql};
 use crate::dlq::Since;
 use crate::kafka::KafkaConfig;
 pub(super) use log::Logs;
-use log::{Chunk, Log};
+use log::{Chunk, Log, Place};
 pub(crate) use report::Report;
 
 /// Records that are compared at a time.
@@ -154,6 +154,12 @@ pub(crate) fn run(config: &SinksConfig, kafka: &KafkaConfig, asked: &Asked) -> R
     Ok(report)
 }
 
+/// A record of which a table has no row.
+struct Missed {
+    target: Target,
+    place: Place,
+}
+
 /// One store's turn.
 struct Store<'a> {
     which: SinkName,
@@ -193,7 +199,9 @@ impl Store<'_> {
                     let own = target.own().map(|own| own.name.as_str());
                     for (offset, found) in found {
                         match found {
-                            Found::Missing => missing.push((own, log::Place::of(&batch, part, offset))),
+                            Found::Missing => {
+                                missing.push(Missed { target, place: Place::of(&batch, part, offset) });
+                            }
                             found => self.report.add(self.which, own, part, offset, found),
                         }
                     }
@@ -209,16 +217,14 @@ impl Store<'_> {
     }
 
     /// What is not in the store may be a dead letter: one was written before the store's progress passed it.
-    fn settle(&mut self, missing: Vec<(Option<&'static str>, log::Place)>) -> Result<(), Error> {
+    fn settle(&mut self, missing: Vec<Missed>) -> Result<(), Error> {
         let letters =
             if missing.is_empty() { HashMap::new() } else { self.logs.letters_of(self.which.stage())? };
-        for (own, place) in missing {
-            let of_table = |detail: &String| match own {
-                Some(own) => detail.contains(&format!("table {own}: ")),
-                None => !detail.starts_with("table "),
-            };
-            let is_letter = letters.get(&place.letter).is_some_and(|details| details.iter().any(of_table));
+        for Missed { target, place } in missing {
+            let tables = letters.get(&place.letter);
+            let is_letter = tables.is_some_and(|tables| tables.contains(target.name()));
             let found = if is_letter { Found::Refused } else { Found::Missing };
+            let own = target.own().map(|own| own.name.as_str());
             self.report.add(self.which, own, place.part, place.offset, found);
         }
         Ok(())

@@ -130,7 +130,7 @@ pub(crate) async fn check(connection: &mut Conn) -> Result<(), Failure> {
             Some((_, Some(engine))) if engine.eq_ignore_ascii_case("InnoDB") => {}
             Some(_) => {
                 return Err(Failure::Wrong(format!(
-                    "table {table} has no transactions: ALTER TABLE {table} ENGINE=InnoDB"
+                    "table {table} has no transactions: ALTER TABLE `{table}` ENGINE=InnoDB"
                 )));
             }
         }

@@ -125,7 +125,8 @@ impl Blocks {
             Target::Own(own) => own::refuse_row(&mut self.letters, own, record, &error),
             Target::Fixed(_) => {
                 let (reason, detail) = (error.reason.to_owned(), error.detail);
-                self.letters.add(Letter { record: *record, reason, detail, partly });
+                let tables = vec![target.name()];
+                self.letters.add(Letter { record: *record, reason, detail, tables, partly });
             }
         }
     }

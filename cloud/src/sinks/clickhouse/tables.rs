@@ -62,10 +62,9 @@ pub(in crate::sinks) async fn init(
         tracing::info!("would run in ClickHouse:\n{database};\n{statements}");
         match look(&server, own).await {
             Ok(tables) => {
-                for alter in tables.into_iter().flat_map(|table| table.columns.alters) {
-                    tracing::info!(
-                        "a table that stands in ClickHouse differs; this would mend it:\n{alter};"
-                    );
+                for why in tables.into_iter().filter(|table| table.engine.is_some()).filter_map(|t| t.wrong())
+                {
+                    tracing::warn!("ClickHouse: {why}");
                 }
             }
             Err(away) => tracing::warn!("ClickHouse: the tables that stand are not compared: {away}"),
@@ -77,7 +76,7 @@ pub(in crate::sinks) async fn init(
         // The crate takes ? for a parameter; there is none in our statements.
         answer(server.questions().query(statement.trim_end_matches(';')).execute()).await?;
     }
-    judge(look(&server, own).await?).map(drop).map_err(|why| Refused(why).into())
+    judge(&look(&server, own).await?).map(drop).map_err(|why| Refused(why).into())
 }
 
 /// Asks without changing anything.
@@ -100,34 +99,42 @@ struct Looked {
 
 /// Whether all tables are there, with columns that take our bytes, and keep each row that is sent once.
 pub(super) async fn check(server: &Server, own: OwnTables) -> Result<Tables, Failure> {
-    judge(look(server, own).await?).map_err(Failure::Store)
+    judge(&look(server, own).await?).map_err(Failure::Store)
 }
 
-/// What the sink must know of them; or the first that does not do, with what mends it.
-fn judge(all: Vec<Looked>) -> Result<Tables, String> {
-    let mut tables = Tables::default();
-    for Looked { target, engine, has_windows, columns } in all {
-        let table = target.name();
-        let Some((engine, full)) = engine else {
-            return Err(format!("table {table} is missing: run `weir-cloud init`"));
+impl Looked {
+    /// Why it does not do, with what mends it.
+    fn wrong(&self) -> Option<String> {
+        let (table, columns) = (self.target.name(), &self.columns);
+        let Some((engine, full)) = &self.engine else {
+            return Some(format!("table {table} is missing: run `weir-cloud init`"));
         };
-        let latest = target.own().filter(|own| own.is_latest());
-        let why = match latest {
-            Some(own) => schema::unfit_latest(own, &engine, &full),
-            None => unfit(table, &engine, &full, has_windows),
+        let why = match self.target.own().filter(|own| own.is_latest()) {
+            Some(own) => schema::unfit_latest(own, engine, full),
+            None => unfit(table, engine, full, self.has_windows),
         };
-        if let Some(why) = why.or(columns.unfit) {
-            return Err(why);
-        }
-        if !columns.alters.is_empty() {
+        why.or_else(|| columns.unfit.clone()).or_else(|| {
             let all = columns.alters.join("; ");
-            return Err(format!("table {table} is not as it must be; this mends it: {all}"));
-        }
-        if engine != "MergeTree" && latest.is_none() {
-            tables.replicated.push(table);
+            let why = || format!("table {table} is not as it must be; this mends it: {all};");
+            (!columns.alters.is_empty()).then(why)
+        })
+    }
+}
+
+/// What the sink must know of them; or all that do not do, with what mends them.
+fn judge(all: &[Looked]) -> Result<Tables, String> {
+    let wrong: Vec<String> = all.iter().filter_map(Looked::wrong).collect();
+    if !wrong.is_empty() {
+        return Err(wrong.join(" "));
+    }
+    let mut tables = Tables::default();
+    for Looked { target, engine, columns, .. } in all {
+        let is_plain = engine.as_ref().is_none_or(|(engine, _)| engine == "MergeTree");
+        if !is_plain && !target.is_latest() {
+            tables.replicated.push(target.name());
         }
         if columns.is_older {
-            tables.older.push(table);
+            tables.older.push(target.name());
         }
     }
     Ok(tables)
@@ -215,13 +222,13 @@ mod tests {
             let engine = Some(("MergeTree".to_owned(), full));
             vec![Looked { target: Target::Fixed(Topic::Alerts), engine, has_windows: true, columns }]
         };
-        let older = judge(looked(Columns { is_older: true, ..Columns::default() })).unwrap();
+        let older = judge(&looked(Columns { is_older: true, ..Columns::default() })).unwrap();
         assert_eq!(older.format(Target::Fixed(Topic::Alerts)), Format::Rows);
         assert_eq!(older.format(Target::Fixed(Topic::Losses)), Format::NamesAndTypes);
-        let alters = judge(looked(Columns { alters: vec!["ALTER x".to_owned()], ..Columns::default() }));
-        assert_eq!(alters.unwrap_err(), "table weir_alerts is not as it must be; this mends it: ALTER x");
+        let alters = judge(&looked(Columns { alters: vec!["ALTER x".to_owned()], ..Columns::default() }));
+        assert_eq!(alters.unwrap_err(), "table weir_alerts is not as it must be; this mends it: ALTER x;");
         let mut missing = looked(Columns::default());
         missing[0].engine = None;
-        assert!(judge(missing).unwrap_err().contains("is missing"));
+        assert!(judge(&missing).unwrap_err().contains("is missing"));
     }
 }

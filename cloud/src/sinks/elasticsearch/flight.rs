@@ -20,7 +20,7 @@ use weir_shared::supervise::Stop;
 use super::super::batch::{Record, Topic};
 use super::super::config::ElasticsearchConfig;
 use super::super::dead_letters::{Letter, Letters};
-use super::super::own::{self, OwnTables};
+use super::super::own::{self, OwnTables, Target};
 use super::super::{Failure, SinkName};
 use super::bulk::{self, Body, Item, Lane};
 use super::pace::Pace;
@@ -163,5 +163,6 @@ fn refusal(record: &Record, answer: &bulk::ItemAnswer, tables: OwnTables) -> Res
     }
     let (reason, detail) = (answer.kind().to_owned(), answer.reason().to_owned());
     let partly = tables.has(record.part.topic, SinkName::Elasticsearch);
-    Ok(Letter { record: *record, reason, detail, partly })
+    let tables = vec![Target::Fixed(record.part.topic).name()];
+    Ok(Letter { record: *record, reason, detail, tables, partly })
 }

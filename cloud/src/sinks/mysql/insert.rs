@@ -150,6 +150,7 @@ impl Pending {
                 record: *record,
                 reason: error.reason.to_owned(),
                 detail: error.detail.clone(),
+                tables: vec![self.target.name()],
                 partly: self.partly,
             }),
         }
@@ -228,7 +229,10 @@ impl Pending {
                     "{part} at {offset} is refused by weir_rejected: {error}"
                 )));
             }
-            Target::Fixed(_) => letters.add(Letter { record: *record, reason, detail, partly: self.partly }),
+            Target::Fixed(_) => {
+                let tables = vec![self.target.name()];
+                letters.add(Letter { record: *record, reason, detail, tables, partly: self.partly });
+            }
         }
         Ok(())
     }
@@ -245,7 +249,7 @@ async fn exec(
     match tokio::time::timeout(ANSWER, done).await {
         Ok(Ok(())) => Ok(None),
         Ok(Err(mysql_async::Error::Server(error))) if is_about_rows(&error) => Ok(Some(error)),
-        Ok(Err(error)) => Err(Failure::Store(error.to_string())),
+        Ok(Err(error)) => Err(Failure::Store(format!("table {}: {error}", insert.table))),
         Err(_) => Err(Failure::Late(format!("no answer to an INSERT within {ANSWER:?}"))),
     }
 }
@@ -253,8 +257,11 @@ async fn exec(
 /// Whether the server refused what is in a row (and not the whole store, its state or our rights).
 pub(super) fn is_about_rows(error: &ServerError) -> bool {
     // 22…: data exception (too long, out of range, wrong characters). 3140, 3141: invalid JSON. 4025, 3819: a check
-    // constraint, which is how MariaDB checks JSON. 1366: wrong characters, whatever its state.
-    error.state.starts_with("22") || matches!(error.code, 3140 | 3141 | 4025 | 3819 | 1366)
+    // constraint, which is how MariaDB checks JSON. 1366: wrong characters, whatever its state. 1452: a foreign key that
+    // the user added. 45000: what a trigger says that refuses a row.
+    let states = ["22", "45000"];
+    states.iter().any(|state| error.state.starts_with(state))
+        || matches!(error.code, 3140 | 3141 | 4025 | 3819 | 1366 | 1452)
 }
 
 /// Appends the columns of one record and gives back its time of receipt, or `None` for one that goes only to other

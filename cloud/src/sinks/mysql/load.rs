@@ -56,7 +56,7 @@ pub(super) async fn load(
         Ok(Ok(())) => Loaded::Refused,
         Ok(Err(mysql_async::Error::Server(error))) if NOT_ALLOWED.contains(&error.code) => Loaded::NotAllowed,
         Ok(Err(mysql_async::Error::Server(error))) if super::insert::is_about_rows(&error) => Loaded::Refused,
-        Ok(Err(error)) => return Err(Failure::Store(error.to_string())),
+        Ok(Err(error)) => return Err(Failure::Store(format!("table {table}: {error}"))),
         Err(_) => return Err(Failure::Late(format!("no answer to LOAD DATA within {ANSWER:?}"))),
     };
     if loaded != Loaded::All {

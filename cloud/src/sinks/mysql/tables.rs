@@ -3,8 +3,6 @@
 //! On failure: `init` may be called again; a missing table or column, or another engine than InnoDB (which knows no
 //! transactions) is named with what mends it, and the sink waits.
 
-use std::collections::BTreeMap;
-
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use weir_shared::supervise::Error;
@@ -13,10 +11,12 @@ use super::super::batch::Topic;
 use super::super::config::MysqlConfig;
 use super::super::own::{OwnTables, Target};
 use super::super::{Failure, Probe, Refused, SinkName};
-use super::insert::columns as columns_of;
-use super::schema::{self, Standing};
+use super::insert::{ID, columns as columns_of};
+use super::schema::{self, KeyText};
+use super::standing::{self, Standing};
 use super::{answer, connect, session_options};
 
+const PROGRESS: &str = "weir_progress";
 const STATEMENTS: &str = include_str!("../../../../deploy/sql/mysql.sql");
 /// Error of a statement that adds a column which is there.
 const COLUMN_THERE: u16 = 1060;
@@ -25,13 +25,13 @@ const ADD_RULES: &str = "ALTER TABLE weir_readings ADD COLUMN rules ";
 
 /// Makes what is missing; with `dry_run` prints the statements, and those that would mend tables that stand.
 pub(in crate::sinks) async fn init(config: &MysqlConfig, own: OwnTables, dry_run: bool) -> Result<(), Error> {
-    let own_tables: Vec<String> = own.in_store(SinkName::Mysql).map(schema::create).collect();
+    let options = session_options(&config.options);
     if dry_run {
-        let own_tables: String = own_tables.iter().map(|statement| format!("\n{statement};\n")).collect();
-        tracing::info!("would run in MySQL:\n{STATEMENTS}{own_tables}");
-        return Ok(propose(config, own).await?);
+        let connection = connect(&options).await;
+        return Ok(propose(connection, own).await?);
     }
-    let mut connection = connect(&session_options(&config.options)).await?;
+    let mut connection = connect(&options).await?;
+    let own_tables = created(own, key_text(&mut connection).await?);
     let shipped = STATEMENTS.split_inclusive(";\n").map(str::trim).filter(|s| s.ends_with(';'));
     for statement in shipped.chain(own_tables.iter().map(String::as_str)) {
         // Asked first: only then does it need no right to alter, and no lock on a table that is written to.
@@ -45,22 +45,40 @@ pub(in crate::sinks) async fn init(config: &MysqlConfig, own: OwnTables, dry_run
             done => done.map_err(|e| Failure::Store(e.to_string()))?,
         }
     }
-    let judged = judge(look(&mut connection, own).await?);
+    let judged = judge(&look(&mut connection, own).await?);
     answer(connection.disconnect()).await?;
     judged.map_err(|why| Refused(why).into())
 }
 
-/// Prints what would mend the tables that stand.
-async fn propose(config: &MysqlConfig, own: OwnTables) -> Result<(), Failure> {
-    let mut connection = match connect(&session_options(&config.options)).await {
+/// The statements that make the tables of the user's own.
+fn created(own: OwnTables, key_text: KeyText) -> Vec<String> {
+    own.in_store(SinkName::Mysql).map(|own| schema::create(own, key_text)).collect()
+}
+
+async fn key_text(connection: &mut Conn) -> Result<KeyText, Failure> {
+    Ok(KeyText::on(&standing::collations(connection, &schema::EXACT).await?))
+}
+
+/// Prints what `init` would run, and what it would refuse of the tables that stand.
+async fn propose(connection: Result<Conn, Failure>, own: OwnTables) -> Result<(), Failure> {
+    let print = |key_text| {
+        let own_tables = created(own, key_text).join(";\n\n");
+        let end = if own_tables.is_empty() { "" } else { ";\n" };
+        tracing::info!("would run in MySQL:\n{STATEMENTS}\n{own_tables}{end}");
+    };
+    let mut connection = match connection {
         Ok(connection) => connection,
         Err(away) => {
+            print(KeyText::of_newest());
             tracing::warn!("MySQL: the tables that stand are not compared: {away}");
             return Ok(());
         }
     };
-    for alter in look(&mut connection, own).await?.into_iter().flat_map(|table| table.alters) {
-        tracing::info!("a table that stands in MySQL differs; this would mend it:\n{alter};");
+    print(key_text(&mut connection).await?);
+    for table in look(&mut connection, own).await? {
+        if let Err(why) = table.judge(true) {
+            tracing::warn!("MySQL: {why}");
+        }
     }
     answer(connection.disconnect()).await
 }
@@ -89,90 +107,73 @@ pub(in crate::sinks) async fn probe(config: &MysqlConfig, own: OwnTables) -> Res
 struct Looked {
     name: &'static str,
     /// None: it is not there.
-    engine: Option<String>,
+    standing: Option<Standing>,
     /// What would mend it.
     alters: Vec<String>,
 }
 
-/// Whether all tables are there, with their columns, in an engine with transactions.
-pub(super) async fn check(connection: &mut Conn, own: OwnTables) -> Result<(), Failure> {
-    judge(look(connection, own).await?).map_err(Failure::Store)
-}
-
-/// The first table that does not do, with what mends it.
-fn judge(tables: Vec<Looked>) -> Result<(), String> {
-    for Looked { name, engine, alters } in tables {
-        let engine = engine.ok_or_else(|| format!("table {name} is missing: run `weir-cloud init`"))?;
-        if !engine.eq_ignore_ascii_case("InnoDB") {
+impl Looked {
+    /// Says what is wrong with it and what mends that; `unless_missing`: one that is not there will be made.
+    fn judge(&self, unless_missing: bool) -> Result<(), String> {
+        let Self { name, standing, alters } = self;
+        let Some(standing) = standing else {
+            let why = format!("table {name} is missing: run `weir-cloud init`");
+            return if unless_missing { Ok(()) } else { Err(why) };
+        };
+        if !standing.engine.eq_ignore_ascii_case("InnoDB") {
             return Err(format!("table {name} has no transactions: ALTER TABLE `{name}` ENGINE=InnoDB"));
         }
         if !alters.is_empty() {
             let all = alters.join("; ");
-            return Err(format!("table {name} is not as it must be; this mends it: {all}"));
+            return Err(format!("table {name} is not as it must be; this mends it: {all};"));
         }
+        Ok(())
     }
-    Ok(())
+}
+
+/// Whether all tables are there, with their columns, in an engine with transactions.
+pub(super) async fn check(connection: &mut Conn, own: OwnTables) -> Result<(), Failure> {
+    judge(&look(connection, own).await?).map_err(Failure::Store)
+}
+
+/// All tables that do not do, with what mends them.
+fn judge(tables: &[Looked]) -> Result<(), String> {
+    let wrong: Vec<String> = tables.iter().filter_map(|table| table.judge(false).err()).collect();
+    if wrong.is_empty() { Ok(()) } else { Err(wrong.join(" ")) }
 }
 
 /// Asks for all tables and compares them with what they should be.
 async fn look(connection: &mut Conn, own: OwnTables) -> Result<Vec<Looked>, Failure> {
-    let names = Topic::ALL.map(|topic| Target::Fixed(topic).name()).into_iter();
-    let names =
-        names.chain(own.in_store(SinkName::Mysql).map(|own| own.name.as_str())).chain(["weir_progress"]);
-    let list = names.map(|name| format!("'{name}'")).collect::<Vec<_>>().join(",");
-    let of_them = format!("WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME IN ({list})");
-    let ask = format!("SELECT TABLE_NAME, COALESCE(ENGINE, '') FROM information_schema.TABLES {of_them}");
-    let engines: Vec<(String, String)> = answer(connection.query(ask)).await?;
-    let ask = format!(
-        "SELECT TABLE_NAME, COLUMN_NAME, COLUMN_TYPE, IS_NULLABLE, COLLATION_NAME FROM information_schema.COLUMNS {of_them}"
-    );
-    let columns: Vec<(String, String, String, String, Option<String>)> =
-        answer(connection.query(ask)).await?;
-    let ask = format!(
-        "SELECT TABLE_NAME, INDEX_NAME, COLUMN_NAME FROM information_schema.STATISTICS {of_them} AND NON_UNIQUE = 0 \
-         AND SUB_PART IS NULL ORDER BY TABLE_NAME, INDEX_NAME, SEQ_IN_INDEX"
-    );
-    let indexed: Vec<(String, String, String)> = answer(connection.query(ask)).await?;
-    let engine = |name: &str| engines.iter().find(|(of, _)| of == name).map(|(_, engine)| engine.clone());
-    let standing = |name: &str| -> Vec<Standing> {
-        let of_table = columns.iter().filter(|(of, ..)| of == name);
-        let column =
-            |(_, name, kind, null, collation): &(_, String, String, String, Option<String>)| Standing {
-                name: name.clone(),
-                kind: kind.clone(),
-                is_nullable: null == "YES",
-                collation: collation.clone(),
-            };
-        of_table.map(column).collect()
-    };
-    let mut all: Vec<Looked> = Vec::new();
-    for topic in Topic::ALL {
-        let name = Target::Fixed(topic).name();
-        let alters = added(name, &columns_of(Target::Fixed(topic)), &standing(name));
-        all.push(Looked { name, engine: engine(name), alters });
+    let targets = Topic::ALL.into_iter().map(Target::Fixed);
+    let targets: Vec<Target> = targets.chain(own.in_store(SinkName::Mysql).map(Target::Own)).collect();
+    let names = targets.iter().map(|target| target.name()).chain([PROGRESS]);
+    let mut tables = standing::ask(connection, names).await?;
+    let key_text = key_text(connection).await?;
+    let mut all = Vec::new();
+    for target in targets {
+        let standing = tables.remove(target.name());
+        let alters = match (target, &standing) {
+            (_, None) => Vec::new(),
+            (Target::Fixed(topic), Some(standing)) => mended(topic, standing),
+            (Target::Own(own), Some(standing)) => schema::alters(own, standing, key_text),
+        };
+        all.push(Looked { name: target.name(), standing, alters });
     }
-    for own in own.in_store(SinkName::Mysql) {
-        let mut indices: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-        for (_, index, column) in indexed.iter().filter(|(of, ..)| *of == own.name) {
-            indices.entry(index).or_default().push(column.clone());
-        }
-        let indices: Vec<Vec<String>> = indices.into_values().collect();
-        let engine = engine(&own.name);
-        let alters =
-            if engine.is_some() { schema::alters(own, &standing(&own.name), &indices) } else { Vec::new() };
-        all.push(Looked { name: &own.name, engine, alters });
-    }
-    all.push(Looked { name: "weir_progress", engine: engine("weir_progress"), alters: Vec::new() });
+    all.push(Looked { name: PROGRESS, standing: tables.remove(PROGRESS), alters: Vec::new() });
     Ok(all)
 }
 
-/// What adds the columns that a shipped table lacks; nothing where it is not there at all.
-fn added(table: &str, columns: &[&str], standing: &[Standing]) -> Vec<String> {
-    let is_there = |name: &&&str| standing.iter().any(|column| column.name.eq_ignore_ascii_case(name));
-    let lacks = columns.iter().filter(|name| !is_there(name) && !standing.is_empty());
-    lacks
-        .filter_map(|name| Some(format!("ALTER TABLE {table} ADD COLUMN {}", definition(table, name)?)))
-        .collect()
+/// What mends a shipped table: adds the columns that it lacks, and takes away what was added and would refuse rows.
+fn mended(topic: Topic, standing: &Standing) -> Vec<String> {
+    let target = Target::Fixed(topic);
+    let (table, columns) = (target.name(), columns_of(target));
+    let is_there =
+        |name: &&&str| standing.columns.iter().any(|column| column.name.eq_ignore_ascii_case(name));
+    let added = columns.iter().filter(|name| !is_there(name));
+    let added =
+        added.filter_map(|name| Some(format!("ALTER TABLE {table} ADD COLUMN {}", definition(table, name)?)));
+    let unique: Option<&[&str]> = (topic == Topic::Aggregates).then_some(&["start", ID]);
+    added.chain(schema::obstacles(table, &columns, unique, standing)).collect()
 }
 
 /// How the shipped statements define a column.
@@ -186,27 +187,32 @@ fn definition(table: &str, column: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::standing::{Column, Index, Unsaid};
     use super::*;
 
     #[test]
-    fn a_shipped_table_that_lacks_a_column_is_mended_by_its_own_definition() {
-        let name = Target::Fixed(Topic::Alerts).name();
-        let there = |lacks: &str| -> Vec<Standing> {
-            let names = columns_of(Target::Fixed(Topic::Alerts)).into_iter().filter(|name| *name != lacks);
-            let column = |name: &str| Standing {
-                name: name.to_owned(),
-                kind: String::new(),
+    fn a_shipped_table_is_mended_by_its_own_definition() {
+        let columns = columns_of(Target::Fixed(Topic::Alerts));
+        let there = |lacks: &str| {
+            let column = |name: &&str| Column {
+                name: (*name).to_owned(),
+                kind: "bigint".to_owned(),
                 is_nullable: false,
                 collation: None,
+                unsaid: Unsaid::Nothing,
             };
-            names.map(column).collect()
+            let columns = columns.iter().filter(|name| **name != lacks).map(column).collect();
+            Standing { columns, ..Standing::default() }
         };
-        let columns = columns_of(Target::Fixed(Topic::Alerts));
-        assert_eq!(added(name, &columns, &there("")), Vec::<String>::new());
+        assert_eq!(mended(Topic::Alerts, &there("")), Vec::<String>::new());
         assert_eq!(
-            added(name, &columns, &there("limit")),
+            mended(Topic::Alerts, &there("limit")),
             ["ALTER TABLE weir_alerts ADD COLUMN `limit` DOUBLE NULL"]
         );
+        let mut once = there("");
+        let index = Index { name: "once".to_owned(), columns: vec![Some("device".to_owned())] };
+        once.indexes.push(index);
+        assert_eq!(mended(Topic::Alerts, &once), ["ALTER TABLE `weir_alerts` DROP INDEX `once`"]);
         for topic in Topic::ALL {
             let (name, columns) = (Target::Fixed(topic).name(), columns_of(Target::Fixed(topic)));
             assert!(columns.iter().all(|column| definition(name, column).is_some()), "{name}");

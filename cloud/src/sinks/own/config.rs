@@ -9,7 +9,7 @@ use weir_shared::reading::Value;
 
 use super::super::SinkName;
 use super::super::batch::{Routed, Topic};
-use super::super::table::Cell;
+use super::super::table::{Cell, table as described};
 use super::decode::{Inputs, Paths, fit};
 use super::{Keeps, Origin, OwnAbsent, OwnColumn, OwnKind, OwnTable, OwnTables};
 
@@ -101,8 +101,24 @@ fn table_name(item: &Section<'_>, names: &[String]) -> String {
     name
 }
 
+/// The members that records of a topic have, beside those in objects.
+fn members(topic: Topic) -> Vec<&'static str> {
+    let Some(table) = described(topic) else {
+        return vec!["weir", "dims", "device", "time", "received", "clock", "values", "tags"];
+    };
+    let root = |path: &'static str| path.split('.').next().unwrap_or(path);
+    let mut members: Vec<&str> = table.columns.iter().map(|column| root(column.member)).collect();
+    if topic == Topic::Rejected {
+        members.extend(["tables", "partly"]);
+    }
+    members.sort_unstable();
+    members.dedup();
+    members
+}
+
 /// What is needed to compile expressions and to find members.
 struct Making {
+    topic: Topic,
     paths: Paths,
     names: Names,
     scope: Scope,
@@ -133,7 +149,7 @@ impl Making {
 fn table(item: &Section<'_>, name: String, topic: Topic) -> OwnTable {
     let scope = Scope { dims: Vec::new(), any: true };
     let paths = Paths::new(topic.has_readings());
-    let mut making = Making { paths, names: Names::default(), scope, computes: false };
+    let mut making = Making { topic, paths, names: Names::default(), scope, computes: false };
     let when = item.string("when");
     let when = if when.is_empty() { None } else { making.compile(item, "when", &when, Wanted::Bool) };
     let mut columns: Vec<OwnColumn> = Vec::new();
@@ -197,6 +213,12 @@ fn column(section: &Section<'_>, others: &[OwnColumn], making: &mut Making) -> O
     if made_of.split('.').any(str::is_empty) && value.is_empty() && !name.is_empty() {
         section
             .problem("from", "must be a member of the record, for example device, values.power, weir.edge");
+    }
+    let root = made_of.split('.').next().unwrap_or_default();
+    let known = members(making.topic);
+    if value.is_empty() && !root.is_empty() && !known.contains(&root) {
+        let (topic, hint) = (making.topic.name(), nearest(root, known.iter().copied()));
+        section.problem("from", &format!("records of {topic} have no member {root:?}; {hint}"));
     }
     if !value.is_empty() && kind == OwnKind::Json {
         section.problem("value", "an expression gives no JSON; use from");
@@ -292,7 +314,7 @@ fn keeps(item: &Section<'_>, columns: &[OwnColumn]) -> Keeps {
     }
     places.sort_unstable();
     places.dedup();
-    if places.len() < key.len() {
+    if (1..key.len()).any(|place| key[..place].contains(&key[place])) {
         item.problem("key", "names a column twice");
     }
     let version = if version.is_empty() {

@@ -190,6 +190,7 @@ fn all_problems_come_at_once_with_their_places() {
         key = 'a'\ntime = 'tim'\ncolum = 1\n[[sink.table.column]]\nname = 'time'\ntype = 'int64'\n\
         from = 'a'\nvalue = 'values.a'\n[[sink.table.column]]\nname = 'time'\ntype = 'json'\nvalue = \"device\"\n\
         [[sink.table.column]]\nname = 'n'\ntype = 'uint64'\ndefault = -1\nnull = true\n\
+        [[sink.table.column]]\nname = 'v'\nfrom = 'value.v'\n\
         [[sink.table]]\nname = 'weir_x'\ntopic = 'weir.alerts'\nrows = 'latest'\n\
         [[sink.table.column]]\nname = 'kw'\ntype = 'float64'\nvalue = 'dims.devices'\n\
         [[sink.table]]\nname = 'alerts'\ntopic = 'weir.alerts'\n";
@@ -207,6 +208,7 @@ fn all_problems_come_at_once_with_their_places() {
         "sink.table[0].column[1].value: an expression gives no JSON",
         "sink.table[0].column[2].default: is not an integer of 64 bits from 0 on",
         "sink.table[0].column[2].null: only one of default and null",
+        "sink.table[0].column[3].from: records of weir.enriched have no member \"value\"; did you mean \"values\"?",
         "sink.table[1].name: \"weir_x\" is a name of Weir's own",
         "sink.table[1].key: must name 1 to 8 columns",
         "sink.table[1].version: must be set",

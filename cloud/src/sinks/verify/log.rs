@@ -3,7 +3,7 @@
 //! Guarantees: read committed; joins no group and commits nothing. On failure: a broker that gives nothing for
 //! [`PATIENCE`] is an error, never an end.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -130,18 +130,18 @@ impl Logs {
         Ok(start..to_ms.map(at).transpose()?.unwrap_or(high))
     }
 
-    /// All dead letters of a stage that the log has, each with its details.
-    pub(super) fn letters_of(&self, stage: &str) -> Result<HashMap<LetterOf, Vec<String>>, Error> {
+    /// All dead letters of a stage that the log has, each with the tables that have no row of its record.
+    pub(super) fn letters_of(&self, stage: &str) -> Result<HashMap<LetterOf, HashSet<String>>, Error> {
         let mut ranges = Vec::new();
         for part in self.parts(Topic::Rejected)? {
             ranges.push((part, self.range(part, None, None)?));
         }
-        let mut letters: HashMap<LetterOf, Vec<String>> = HashMap::new();
+        let mut letters: HashMap<LetterOf, HashSet<String>> = HashMap::new();
         let mut log = Log::read(self, Topic::Rejected, ranges)?;
         while let Some(chunk) = log.chunk(super::CHUNK_RECORDS)? {
             let values = chunk.batch.records().iter().map(|record| chunk.batch.value(record));
-            for (of, detail) in values.filter_map(|value| letter(value, stage, self.tables)) {
-                letters.entry(of).or_default().push(detail);
+            for (of, refused_by) in values.filter_map(|value| letter(value, stage, self.tables)) {
+                letters.entry(of).or_default().extend(refused_by);
             }
         }
         Ok(letters)
@@ -163,7 +163,7 @@ impl Logs {
     }
 }
 
-fn letter(value: &[u8], wanted: &str, tables: OwnTables) -> Option<(LetterOf, String)> {
+fn letter(value: &[u8], wanted: &str, tables: OwnTables) -> Option<(LetterOf, Vec<String>)> {
     #[derive(Deserialize)]
     struct Letter<'a> {
         #[serde(borrow)]
@@ -171,7 +171,7 @@ fn letter(value: &[u8], wanted: &str, tables: OwnTables) -> Option<(LetterOf, St
         #[serde(borrow)]
         stage: std::borrow::Cow<'a, str>,
         #[serde(default)]
-        detail: String,
+        tables: Vec<String>,
     }
     #[derive(Deserialize)]
     struct Origin<'a> {
@@ -190,7 +190,7 @@ fn letter(value: &[u8], wanted: &str, tables: OwnTables) -> Option<(LetterOf, St
         (Some(stream), Some(number)) => format!("{stream} {number}"),
         _ => letter.weir.partition?.to_string(),
     };
-    Some(((tables.topic(&letter.weir.topic?)?, letter.weir.offset?, who), letter.detail))
+    Some(((tables.topic(&letter.weir.topic?)?, letter.weir.offset?, who), letter.tables))
 }
 
 /// Records of one partition, in their order.

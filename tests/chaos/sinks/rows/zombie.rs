@@ -31,11 +31,6 @@ fn held_ms(point: &str) -> u64 {
     if point == "sink.m0" { 4_500 } else { 12_000 }
 }
 
-/// After this the next batch has come and is held: a twin that comes before would fence the sink off between two batches.
-fn comes_ms(point: &str) -> u64 {
-    if point == "sink.m0" { 300 } else { 3_000 }
-}
-
 /// Row 14.
 pub(super) fn row(lab: &mut Lab, report: &mut Report) -> anyhow::Result<()> {
     report.did("held in mid-write while a twin takes over; frozen for 15 s while another slot does");
@@ -49,15 +44,15 @@ pub(super) fn row(lab: &mut Lab, report: &mut Report) -> anyhow::Result<()> {
 pub(super) fn held(lab: &mut Lab, report: &mut Report, point: &str) -> anyhow::Result<()> {
     let held = held_ms(point);
     let old = lab.start("a", &format!("{point}={BATCHES}*off->1*sleep({held})->off"))?;
-    let sink = if point == "sink.m0" { "sink=\"mysql\"" } else { "sink=\"clickhouse\"" };
     let deadline = Deadline::after(COMES);
-    let written =
-        || old.metrics(&lab.admin).map_or(0.0, |page| page.sum("weir_cloud_sink_batches_total", sink));
-    while written() < f64::from(BATCHES) {
-        ensure!(!deadline.passed(), "{BATCHES} batches are not written within {COMES:?}");
+    let label = format!("point=\"{point}\"");
+    let came =
+        || old.metrics(&lab.admin).map_or(0.0, |page| page.sum("weir_cloud_fault_point_total", &label));
+    // A twin that comes sooner would fence the sink off between two batches.
+    while came() <= f64::from(BATCHES) {
+        ensure!(!deadline.passed(), "it is not held at {point} within {COMES:?}");
         pass(LOOK);
     }
-    pass(Duration::from_millis(comes_ms(point)));
     let mut spec = lab.spec("a", ALL)?;
     let twin = lab.spec("a-twin", ALL)?;
     (spec.folder, spec.admin_port) = (twin.folder, twin.admin_port);

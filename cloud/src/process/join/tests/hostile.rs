@@ -2,13 +2,11 @@
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use weir_harness::places::Places;
-use weir_shared::clock::Deadline;
 
 use super::DEVICES;
-use super::rig::Rig;
+use super::rig::{Rig, patiently};
 
 /// A MariaDB for one test.
 struct Server {
@@ -64,11 +62,10 @@ impl Server {
             .spawn()
             .expect("mariadbd of the Debian package mariadb-server");
         self.child = Some(child);
-        let deadline = Deadline::after(Duration::from_secs(30));
-        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            assert!(!deadline.passed(), "mariadbd did not start in {}", self.folder.display());
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        patiently(|| {
+            let connected = std::net::TcpStream::connect(("127.0.0.1", self.port));
+            connected.map_err(|_| format!("mariadbd did not start in {}", self.folder.display()))
+        });
     }
 
     fn kill(&mut self) {

@@ -16,6 +16,7 @@ use super::super::{DimensionConfig, Dimensions, Found, Snapshot, load, probe};
 
 /// Longest wait for what a test expects.
 const PATIENCE: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// The server of the stack `test`, unless another is named.
 pub(super) fn stack_url() -> String {
@@ -52,14 +53,9 @@ impl Rig {
     /// Connects once more, to a server that was away.
     pub(super) fn reconnect(&mut self) {
         let options = Opts::from_url(&self.url).unwrap();
-        let deadline = Deadline::after(PATIENCE);
-        loop {
-            match self.runtime.block_on(load::connect(&options)) {
-                Ok(conn) => return self.conn = conn,
-                Err(error) => assert!(!deadline.passed(), "no server: {error}"),
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        self.conn = patiently(|| {
+            self.runtime.block_on(load::connect(&options)).map_err(|error| format!("no server: {error}"))
+        });
     }
 
     /// Runs statements.
@@ -154,40 +150,40 @@ impl Rig {
 
     /// Waits for a row.
     pub(super) fn wait(&self, dimension: &str, key: &str, wanted: Option<&str>) {
-        let deadline = Deadline::after(PATIENCE);
-        while self.row(dimension, key).as_deref() != wanted {
-            assert!(
-                !deadline.passed(),
-                "{dimension} {key}: {:?}, not {wanted:?}; {:?}",
-                self.row(dimension, key),
-                self.reloads()
-            );
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        patiently(|| {
+            let row = self.row(dimension, key);
+            let is = row.as_deref() == wanted;
+            is.then_some(())
+                .ok_or_else(|| format!("{dimension} {key}: {row:?}, not {wanted:?}; {:?}", self.reloads()))
+        });
     }
 
     /// Waits for anything.
     pub(super) fn until(&self, what: &str, mut is: impl FnMut(&Self) -> bool) {
-        let deadline = Deadline::after(PATIENCE);
-        while !is(self) {
-            assert!(!deadline.passed(), "in vain: {what}");
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        patiently(|| is(self).then_some(()).ok_or_else(|| format!("in vain: {what}")));
     }
 
     /// The connection of the only follower of this server.
     pub(super) fn binlog_connection(&mut self) -> u64 {
         let list = "SELECT ID FROM information_schema.PROCESSLIST WHERE COMMAND = 'Binlog Dump'";
-        let deadline = Deadline::after(PATIENCE);
-        loop {
-            // One that was left behind is noticed by the server with its next heartbeat.
+        // One that was left behind is noticed by the server with its next heartbeat.
+        patiently(|| {
             let dumps: Vec<u64> = self.runtime.block_on(self.conn.query(list)).unwrap();
-            match dumps.as_slice() {
-                [one] => return *one,
-                more => assert!(!deadline.passed(), "{} read the binlog", more.len()),
-            }
-            std::thread::sleep(Duration::from_millis(50));
+            let [one] = dumps[..] else { return Err(format!("{} read the binlog", dumps.len())) };
+            Ok(one)
+        })
+    }
+}
+
+/// Looks until there is an answer; what it says instead, when there is none in time.
+pub(super) fn patiently<T>(mut look: impl FnMut() -> Result<T, String>) -> T {
+    let deadline = Deadline::after(PATIENCE);
+    loop {
+        match look() {
+            Ok(found) => return found,
+            Err(why) => assert!(!deadline.passed(), "{why}"),
         }
+        std::thread::park_timeout(LOOK_EVERY);
     }
 }
 
