@@ -120,6 +120,7 @@ impl Store for Elasticsearch {
         if is_broken("bad.es_progress_first") {
             source.commit(&progress)?;
         }
+        kill_at("sink.l0");
         kill_during("sink.l1");
         let sent_again = self.flight.send_all(&self.client, &self.body, &mut letters, stop).await?;
         let letters = letters.into_list();

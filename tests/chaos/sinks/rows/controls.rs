@@ -10,7 +10,7 @@ use crate::suite::{Control, control};
 const CONTROLS: [Control<Lab>; 8] = [
     ("bad.mysql_progress_apart", "2", |lab, report| killed_at(lab, report, "sink.m1")),
     ("bad.mysql_ignore_fence", "14", |lab, report| zombie::held(lab, report, "sink.m0")),
-    ("bad.es_progress_first", "2", |lab, report| killed_at(lab, report, "sink.l1")),
+    ("bad.es_progress_first", "2", |lab, report| killed_at(lab, report, "sink.l0")),
     ("bad.es_new_ids", "2", |lab, report| killed_at(lab, report, "sink.l2")),
     ("bad.es_ignore_items", "20", elasticsearch::refusals),
     ("bad.ch_no_plan", "2", |lab, report| killed_at(lab, report, "sink.c3")),

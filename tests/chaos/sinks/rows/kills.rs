@@ -15,10 +15,11 @@ const SIGKILL: Exit = Exit { code: None, signal: Some(9) };
 /// Sinks that are to die at a step do so within this time.
 const DIES: Duration = Duration::from_secs(40);
 /// Steps, and how often one may be passed before it kills.
-const STEPS: [(&str, u64); 11] = [
+const STEPS: [(&str, u64); 12] = [
     ("sink.m1", 40),
     ("sink.m2", 40),
     ("sink.m3", 40),
+    ("sink.l0", 40),
     ("sink.l1", 40),
     ("sink.l2", 40),
     ("sink.l3", 40),
