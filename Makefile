@@ -13,7 +13,7 @@ PACKAGES := gcc g++ make pkg-config zlib1g-dev perl python3
 BIN := target/release
 CARGO := cargo --locked
 
-.PHONY: build check test demo fuzz down packages components \
+.PHONY: build check test demo fuzz down deb packages components \
 	chaos bench-first-light bench-edge bench-cloud bench-process bench-restore bench-sinks bench-latency
 
 build: packages
@@ -87,6 +87,19 @@ chaos: packages
 	$(CARGO) build --release -p "$$package" --features failpoints --bin "$$package-chaos"
 	$(as_root) $(BIN)/weir-chaos --suite $(SUITE) $(ROW:%=--row %) $(SEEDS:%=--seeds %) $(IMAGES:%=--images %) \
 		$(KILLS:%=--kills %) $(BAD:%=--bad %) $(if $(filter 1,$(FULL)),--full)
+
+# A package for this machine of each program, installed into a clean Debian to look at it (as root).
+deb: build
+	@[[ -x target/tools/bin/cargo-deb ]] || cargo install cargo-deb --version 3.8.0 --locked --root target/tools
+	for program in weir-edge weir-cloud; do
+		rm -rf "$(BIN)/manual/$$program"
+		$(BIN)/$$program manual "$(BIN)/manual/$$program"
+		gzip -9n "$(BIN)/manual/$$program/man/"*.1
+		target/tools/bin/cargo-deb -p "$$program" --no-build --locked --output target/deb
+	done
+	as_root=()
+	(( $$(id -u) == 0 )) || as_root=(sudo -n)
+	"$${as_root[@]}" $(BIN)/weir-package
 
 packages:
 	@if ! command -v dpkg-query >/dev/null; then

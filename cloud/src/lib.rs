@@ -26,7 +26,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::pipeline::Roles;
 use crate::rules::cli::{Dims, Failed, RulesCommand};
@@ -75,6 +75,12 @@ enum Command {
     },
     /// Print the configuration's reference, with every key and its default
     Reference,
+    /// Write the man pages and the completions of shells into a folder
+    #[command(hide = true)]
+    Manual {
+        /// The folder
+        folder: PathBuf,
+    },
     /// Check the configuration and end
     Check {
         /// Also connect to everything that it names; one line per check
@@ -97,8 +103,12 @@ pub fn main() -> ExitCode {
         }
     };
     weir_shared::log::init();
-    if let Command::Reference = cli.command {
-        return ended(said(config::REFERENCE));
+    match &cli.command {
+        Command::Reference => return ended(said(config::REFERENCE)),
+        Command::Manual { folder } => {
+            return ended(weir_shared::manual::write(Cli::command(), folder).map_err(Into::into));
+        }
+        _ => {}
     }
     let config = match config::load(&cli.config) {
         Ok(config) => config,
@@ -109,7 +119,7 @@ pub fn main() -> ExitCode {
     };
     let roles = match cli.command {
         // Answered above, without a configuration.
-        Command::Reference => return ExitCode::SUCCESS,
+        Command::Reference | Command::Manual { .. } => return ExitCode::SUCCESS,
         Command::Check { connect: false } => {
             return ended(said(&format!(
                 "{}: ok; --connect also asks the servers that it names\n",

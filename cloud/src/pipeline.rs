@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use weir_shared::admin::{Admin, Health, serve};
-use weir_shared::pulse::Pulse;
+use weir_shared::pulse::Pulses;
 use weir_shared::supervise::{Error, Supervisor};
 
 use crate::config::Config;
@@ -18,8 +18,10 @@ use crate::sinks::{self, SinkName};
 
 /// A graceful stop takes no longer.
 const STOP: Duration = Duration::from_secs(10);
-/// A cycle that takes longer than this is stuck.
+/// A cycle of the processor that takes longer than this is stuck.
 const CYCLE_MAX: Duration = Duration::from_secs(60);
+/// A round of a sink that takes longer: a store answers within half a minute or not at all, and is asked a few times.
+const WRITE_MAX: Duration = Duration::from_secs(300);
 
 /// What this process does.
 #[derive(Clone, Debug)]
@@ -59,6 +61,7 @@ pub(crate) fn run(config: Config, roles: &Roles) -> Result<(), Error> {
     let more_topics = init::more_topics(&config);
     let Config { slot, admin: address, kafka, mut process, rules, sinks } = config;
     process.more_topics = more_topics;
+    let mut pulses = Pulses::default();
     let mut supervisor = Supervisor::new();
     supervisor.spawn("admin", move |stop| serve(address, admin, &stop))?;
     if roles.process {
@@ -77,22 +80,20 @@ pub(crate) fn run(config: Config, roles: &Roles) -> Result<(), Error> {
         supervisor.spawn("schema", move |stop| telling.tell_schema(&rules, &stop))?;
         for name in process::names(&process, &slot) {
             let versions = versions.clone();
-            let (pulse, who) = (Pulse::default(), name.who.clone());
-            let (felt, live) = (pulse.clone(), live.clone());
+            let (pulse, who) = (pulses.add(&name.who, CYCLE_MAX), name.who.clone());
             let (process, kafka, ready) = (process.clone(), kafka.clone(), ready.clone());
             supervisor.spawn(&who, move |stop| {
                 process::run(&process, &kafka, &name, &versions, &ready, &pulse, &stop)
             })?;
-            let watched = who.clone();
-            supervisor
-                .spawn(&format!("{who}-pulse"), move |stop| felt.watch(&watched, CYCLE_MAX, &live, &stop))?;
         }
     }
     for name in roles.sinks.iter().copied() {
         let (kafka, slot, ready, sinks) = (kafka.clone(), slot.clone(), ready.clone(), sinks.clone());
+        let pulse = pulses.add(name.stage(), WRITE_MAX);
         supervisor.spawn(&format!("sink-{}", name.name()), move |stop| {
-            sinks::run(name, &kafka, &slot, &sinks, &ready, &stop)
+            sinks::run(name, &kafka, &slot, &sinks, (&ready, &pulse), &stop)
         })?;
     }
+    supervisor.spawn("pulse", move |stop| pulses.watch(&live, &ready, || {}, &stop))?;
     supervisor.run(STOP)
 }

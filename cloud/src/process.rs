@@ -253,6 +253,7 @@ pub(crate) fn run(
 ) -> Result<(), Error> {
     let who = &name.who;
     while versions.current().is_none() {
+        pulse.beat();
         ready.bad(who, "loading dimension tables and rules");
         if stop.wait_for(LOOK_AGAIN) {
             return Ok(());
@@ -262,6 +263,7 @@ pub(crate) fn run(
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
     let (mut committed, mut member) = (None, String::new());
     while !stop.is_stopped() {
+        pulse.beat();
         ready.bad(who, "waiting for Kafka");
         let ended = match Worker::build(config, kafka, name, versions, &measures) {
             Ok(mut worker) => {
@@ -277,7 +279,6 @@ pub(crate) fn run(
             }
             Err(ended) => ended,
         };
-        pulse.idle();
         let is_taken = || worker::check::slot_is_taken(kafka, &config.group, &name.slot, &member);
         match or_fenced(ended, committed, || matches!(is_taken(), Ok(true))) {
             Ended::Stopped => break,
@@ -293,7 +294,7 @@ pub(crate) fn run(
             Ended::Fenced(why) => {
                 measures.fenced();
                 ready.bad(who, format!("fenced: another process works as slot {:?}, it seems", name.slot));
-                if wait_for_twin(config, kafka, (name, &member), &why, stop) {
+                if wait_for_twin(config, kafka, (name, &member), &why, (pulse, stop)) {
                     break;
                 }
             }
@@ -320,11 +321,12 @@ fn wait_for_twin(
     kafka: &KafkaConfig,
     (Name { slot, who, .. }, member): (&Name, &str),
     why: &str,
-    stop: &Stop,
+    (pulse, stop): (&Pulse, &Stop),
 ) -> bool {
     tracing::warn!("{who}: fenced ({why}); looking whether there is a twin");
     let deadline = Deadline::after(GHOST);
     while !deadline.passed() {
+        pulse.beat();
         if stop.wait_for(GHOST_LOOK) {
             return true;
         }
@@ -334,6 +336,7 @@ fn wait_for_twin(
     }
     let mut alarm = Deadline::after(Duration::ZERO);
     loop {
+        pulse.beat();
         if alarm.passed() {
             tracing::error!(
                 "{who}: ALARM: another process works as slot {slot:?} ({why}); this one pauses until that is gone. Give \

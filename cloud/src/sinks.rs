@@ -31,6 +31,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use weir_shared::admin::Health;
+use weir_shared::pulse::Pulse;
 use weir_shared::supervise::{Error, Stop};
 
 use crate::kafka::KafkaConfig;
@@ -81,7 +82,7 @@ impl SinkName {
     }
 
     /// What its dead letters say in `stage`; also who it is in `/ready`.
-    const fn stage(self) -> &'static str {
+    pub(crate) const fn stage(self) -> &'static str {
         match self {
             Self::Mysql => "sink.mysql",
             Self::Elasticsearch => "sink.elasticsearch",
@@ -199,13 +200,13 @@ pub(crate) fn run(
     kafka: &KafkaConfig,
     slot: &str,
     config: &SinksConfig,
-    health: &Health,
+    (health, pulse): (&Health, &Pulse),
     stop: &Stop,
 ) -> Result<(), Error> {
     let disabled = || format!("sink.{} is not enabled in the configuration", which.name());
     let dead_letters = DeadLetters::new(kafka, which, slot);
     let tables = config.own;
-    let place = drive::Place { which, kafka, slot, tables, health, stop };
+    let place = drive::Place { which, kafka, slot, tables, health, pulse, stop };
     match which {
         SinkName::Mysql => {
             let config = config.mysql.as_ref().ok_or_else(disabled)?;

@@ -28,6 +28,8 @@ pub(crate) enum Event {
     Resumed,
     /// From what works on one journal.
     Lane(usize, Note),
+    /// Nothing: somebody wants to see that events are taken.
+    Nudge,
 }
 
 /// To be journaled in one lane.

@@ -18,6 +18,7 @@ use flume::{Receiver, Sender};
 use weir_shared::admin::Health;
 use weir_shared::backoff::Backoff;
 use weir_shared::clock::{self, Deadline};
+use weir_shared::pulse::Pulse;
 use weir_shared::record::StreamId;
 use weir_shared::supervise::{Error, Stop};
 
@@ -77,6 +78,8 @@ pub(crate) struct Wiring {
     pub clocks: Clocks,
     /// Where to complain.
     pub ready: Health,
+    /// Beats with each round of sending.
+    pub pulse: Pulse,
 }
 
 /// What the journal says when the process starts.
@@ -139,6 +142,7 @@ impl Forwarder {
     pub(crate) fn run(mut self, stop: &Stop) -> Result<(), Error> {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         while !stop.is_stopped() {
+            self.wiring.pulse.beat();
             // Also while Kafka was never there.
             self.note_held();
             let before = (self.bounds.clone(), self.prefixes.clone());
@@ -174,6 +178,7 @@ impl Forwarder {
         let mut ranges = Ranges::new(&self.wiring.segments, &self.bounds, &self.prefixes);
         let mut cursor_due = clock::instant() + self.config.cursor;
         while !stop.is_stopped() {
+            self.wiring.pulse.beat();
             let sent = self.fill(&producer, &mut ranges, stop)?;
             producer.poll();
             self.acknowledge(&producer, &mut ranges)?;

@@ -68,7 +68,7 @@ pub(crate) struct Wiring {
     pub receipts: Sender<Vec<Receipt>>,
     /// To the sources: readings can be numbered.
     pub open: watch::Sender<bool>,
-    /// Beats with the commits.
+    /// Beats with the commits, and when there is nothing to commit.
     pub pulse: Pulse,
     /// How untrusted times are to be read.
     pub clocks: Clocks,
@@ -138,6 +138,10 @@ impl Ingest {
         // Without anything to do for long, what is held must be seen all the same.
         self.measures.journals(&self.lanes);
         while let Some(event) = self.next_event() {
+            self.wiring.pulse.beat();
+            if matches!(event, Event::Nudge) {
+                continue;
+            }
             self.take(event)?;
             let deadline = Deadline::after(self.config.commit);
             while self.waiting_bytes() < self.config.commit_bytes_max {
@@ -180,6 +184,7 @@ impl Ingest {
                 let now = self.now(&clock::now());
                 self.lanes.iter_mut().for_each(|lane| lane.writer.resumed(now));
             }
+            Event::Nudge => {}
             Event::Lane(lane, note) => {
                 let now = self.now(&clock::now());
                 let Some(lane) = self.lanes.get_mut(lane) else { return Err("a note of no lane".into()) };
@@ -279,9 +284,8 @@ impl Ingest {
         }
         let last = self.receipts.last().map(|receipt| receipt.count);
         for at in 0..self.lanes.len() {
-            self.wiring.pulse.working();
             let done = self.lanes[at].commit(Urgency::Data, last)?;
-            self.wiring.pulse.idle();
+            self.wiring.pulse.beat();
             if !done && !self.wait_for_room(at, last)? {
                 return Ok(false);
             }
@@ -313,6 +317,7 @@ impl Ingest {
         let begun = clock::instant();
         let mut told = false;
         loop {
+            self.wiring.pulse.beat();
             if faults::is_broken("bad.drop_on_full") {
                 self.lanes[at].writer.forget_waiting();
                 return Ok(true);
@@ -342,6 +347,7 @@ impl Ingest {
                         self.take(Event::Lane(lane, note))?;
                         let _full_again = self.lanes[lane].commit(Urgency::Control, None)?;
                     }
+                    Ok(Event::Nudge) => {}
                     Ok(event) => self.waiting.push_back(event),
                     Err(RecvTimeoutError::Timeout) => break,
                     Err(RecvTimeoutError::Disconnected) => return Ok(false),

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 mod config;
 mod pipeline;
@@ -75,6 +75,12 @@ enum Command {
     },
     /// Print every key of the configuration with its default.
     Reference,
+    /// Write the man pages and the completions of shells into a folder.
+    #[command(hide = true)]
+    Manual {
+        /// The folder.
+        folder: PathBuf,
+    },
 }
 
 const BAD_CONFIG: u8 = 64;
@@ -97,6 +103,10 @@ pub fn main() -> ExitCode {
         Command::Replay { config } => (config, Task::Replay),
         Command::BenchDecode { seconds } => return print(&bench::decode_and_window(seconds)),
         Command::Reference => return print(config::REFERENCE),
+        Command::Manual { folder } => {
+            let written = weir_shared::manual::write(Arguments::command(), &folder);
+            return written.map_or_else(|error| fail(1, &error.to_string()), |()| ExitCode::SUCCESS);
+        }
     };
     let file = path.display().to_string();
     let bytes = match std::fs::read(&path) {

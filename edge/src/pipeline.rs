@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, watch};
 use weir_shared::admin::{self, Admin, Health};
 use weir_shared::clock::{self, Now};
 use weir_shared::metrics;
-use weir_shared::pulse::Pulse;
+use weir_shared::pulse::Pulses;
 use weir_shared::record::StreamId;
 use weir_shared::supervise::Supervisor;
 use weir_shared::timeline::{Mending, Timeline};
@@ -39,8 +39,8 @@ use crate::windows::{self, Windows, rules};
 
 /// Events on their way to the ingest stage; bytes are bounded by `journal.memory_bytes_max`.
 const EVENTS_MAX: usize = 4_096;
-/// A commit that takes longer is stuck: the disk does not answer.
-const COMMIT_MAX: Duration = Duration::from_secs(60);
+/// A round of a thread that takes longer is stuck: the disk does not answer, say.
+const ROUND_MAX: Duration = Duration::from_secs(60);
 /// Most bytes of files on their way to the journal: little, so that MQTT does not queue behind them.
 const FILES_BYTES_MAX: usize = 1 << 20;
 /// How long a process that is being replaced may take to end.
@@ -96,19 +96,18 @@ pub(crate) fn run(config: Config) -> Result<()> {
         ready: admin.ready.clone(),
     };
     let mut flows = Vec::new();
+    let mut pulses = Pulses::default();
+    let pulse = pulses.add("journal", ROUND_MAX);
     for (at, (flow, (segments, found))) in config.flows.iter().zip(recovered).enumerate() {
-        flows.push(open_flow(&common, at, flow, segments, found)?);
+        flows.push(open_flow(&common, at, flow, segments, found, &mut pulses)?);
     }
     let connected = Arc::clone(&common.connected);
     // Its sender of events would keep the ingest stage waiting for ever.
     drop(common);
-    let pulse = Pulse::default();
     let mut supervisor = Supervisor::new();
     let live = admin.live.clone();
     let ready = admin.ready.clone();
     supervisor.spawn("admin", move |stop| admin::serve(config.admin, admin, &stop))?;
-    let watched = pulse.clone();
-    supervisor.spawn("pulse", move |stop| watched.watch("journal", COMMIT_MAX, &live, &stop))?;
     let mut lanes = Vec::new();
     for Opened { lane, forwarder, windows } in flows {
         let name = lane.flow.name.clone();
@@ -123,6 +122,12 @@ pub(crate) fn run(config: Config) -> Result<()> {
     let wiring = ingest::Wiring { events: taken, receipts, open, pulse, clocks, ready: ready.clone() };
     let ingest = Ingest::new(config.ingest, config.decoder, lanes, redelivery, time, wiring);
     supervisor.spawn("ingest", move |_| ingest.run())?;
+    let (waiting, shown) = (events.clone(), ready.clone());
+    supervisor.spawn("pulse", move |stop| {
+        // Full: there is enough to do.
+        let nudge = || drop(waiting.try_send(Event::Nudge));
+        pulses.watch(&live, &shown, nudge, &stop)
+    })?;
     if !config.files.is_empty() {
         let memory = Arc::new(Semaphore::new(FILES_BYTES_MAX / file::MEMORY_UNIT_BYTES));
         let (events, open, ready) = (events.clone(), opened.clone(), ready.clone());
@@ -161,6 +166,7 @@ fn open_flow(
     flow: &Flow,
     segments: Segments,
     mut found: Recovered,
+    pulses: &mut Pulses,
 ) -> Result<Opened> {
     let config = common.config;
     let position = found.end();
@@ -202,6 +208,7 @@ fn open_flow(
         segments: segments.clone(),
         clocks: common.clocks.clone(),
         ready: common.ready.clone(),
+        pulse: pulses.add(&format!("forward {}", flow.name), ROUND_MAX),
     };
     let forwarder = Forwarder::new(config.kafka.clone(), forwarding, start);
     let mut wake = vec![wake_forward];
@@ -216,6 +223,7 @@ fn open_flow(
             clocks: common.clocks.clone(),
             connected: Arc::clone(&common.connected),
             shared: shared.clone(),
+            pulse: pulses.add(&format!("windows {}", flow.name), ROUND_MAX),
         };
         Windows::new(state, wiring, first_position, results)
     });

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use flume::{Receiver, Sender};
 use weir_shared::clock;
+use weir_shared::pulse::Pulse;
 use weir_shared::record::StreamId;
 use weir_shared::supervise::{Error, Stop};
 
@@ -80,6 +81,8 @@ pub(crate) struct Wiring {
     pub connected: Arc<AtomicBool>,
     /// With the ingest stage.
     pub shared: Shared,
+    /// Beats with each round of reading.
+    pub pulse: Pulse,
 }
 
 /// State as a start finds it.
@@ -187,6 +190,7 @@ impl Windows {
             self.send(Event::Lane(self.wiring.lane, Note::StateLost { from, to }), stop);
         }
         while !stop.is_stopped() {
+            self.wiring.pulse.beat();
             let moved = self.hand_over() && self.read()?;
             self.save();
             let pause = if moved { continue } else { self.pause() };

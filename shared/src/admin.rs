@@ -37,6 +37,16 @@ impl Health {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
+    /// In one line.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let reasons = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if reasons.is_empty() {
+            return "ok".to_owned();
+        }
+        reasons.iter().map(|(who, why)| format!("{who}: {why}")).collect::<Vec<_>>().join("; ")
+    }
+
     fn answer(&self) -> (StatusCode, String) {
         let reasons = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if reasons.is_empty() {

@@ -17,8 +17,10 @@ mod mysql;
 mod old_clickhouse;
 mod outputs;
 mod own_tables;
+mod prometheus;
 mod rules;
 mod standing_table;
+mod systemd;
 
 /// Whoever starts programs holds this: there is one of each.
 fn alone() -> MutexGuard<'static, ()> {

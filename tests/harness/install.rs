@@ -90,14 +90,22 @@ fn install(places: &Places, parts: fn(&Path) -> Vec<Part>, progress: Progress<'_
 /// # Errors
 /// What apt says; without root: the command to type.
 pub fn chaos(places: &Places, progress: Progress<'_>) -> Result<()> {
+    programs(places, &apt::CHAOS, progress)
+}
+
+/// Installs the Debian packages of programs that are missing: names of programs, each with its package.
+///
+/// # Errors
+/// What apt says; without root: the command to type.
+pub fn programs(places: &Places, programs: &[(&str, &str)], progress: Progress<'_>) -> Result<()> {
     let dist = places.dist();
     fs::create_dir_all(&dist).with_context(|| format!("cannot create {}", dist.display()))?;
-    apt::install_chaos(&dist, progress)
+    apt::install_programs(&dist, programs, progress)
 }
 
 /// Installs the old ClickHouse server, which one test needs.
 pub(crate) fn old_clickhouse(places: &Places, progress: Progress<'_>) -> Result<()> {
-    apt::install_clickhouse(&places.dist(), progress)
+    programs(places, &[("clickhouse-server", "clickhouse-server")], progress)
 }
 
 /// A folder of `dist` with a pinned content.

@@ -140,8 +140,8 @@ impl<'a> Worker<'a> {
             let Some(world) = self.versions.current() else {
                 return Ended::Broken("no tables or rules yet".to_owned());
             };
-            let result = self.cycle(&mut engine, &world, pulse);
-            pulse.idle();
+            pulse.beat();
+            let result = self.cycle(&mut engine, &world);
             match result {
                 Ok(worked) => {
                     self.show(ready);

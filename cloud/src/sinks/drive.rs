@@ -15,6 +15,7 @@ use tokio::runtime::Runtime;
 use weir_shared::admin::Health;
 use weir_shared::backoff::Backoff;
 use weir_shared::clock;
+use weir_shared::pulse::Pulse;
 use weir_shared::supervise::{Error, Stop};
 
 use super::batch::{Batch, Part};
@@ -58,6 +59,8 @@ pub(super) struct Place<'a> {
     pub(super) slot: &'a str,
     pub(super) tables: OwnTables,
     pub(super) health: &'a Health,
+    /// Beats with each round.
+    pub(super) pulse: &'a Pulse,
     pub(super) stop: &'a Stop,
 }
 
@@ -82,6 +85,7 @@ pub(super) fn run(place: &Place<'_>, limits: Limits, mut store: impl Store) -> R
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
     place.health.bad(place.which.stage(), "no partition assigned yet");
     while !place.stop.is_stopped() {
+        place.pulse.beat();
         let source = Source::open(place.kafka, place.which, place.slot, &limits, place.tables)?;
         let mut member = Member {
             place,
@@ -126,6 +130,7 @@ impl Member<'_> {
         let mut batch = Batch::default();
         let mut housekeeping = clock::Deadline::after(HOUSEKEEPING);
         while !self.place.stop.is_stopped() {
+            self.place.pulse.beat();
             self.source.collect(&mut batch, &self.limits, self.place.stop)?;
             let step = self.step(store, &mut batch, &mut housekeeping);
             match step {
@@ -157,13 +162,17 @@ impl Member<'_> {
         self.measures.age(&self.source.oldest(), clock::wall_ms());
     }
 
-    /// Shows the lag while `work` takes its time: a store that is slow is when somebody looks.
+    /// Shows the lag while `work` takes its time: a store that is slow is when somebody looks. This thread is not to blame for
+    /// it, and beats.
     async fn showing_lag<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);
         loop {
             tokio::select! {
                 done = &mut work => return done,
-                () = tokio::time::sleep(HOUSEKEEPING) => self.show_lag(),
+                () = tokio::time::sleep(HOUSEKEEPING) => {
+                    self.place.pulse.beat();
+                    self.show_lag();
+                }
             }
         }
     }

@@ -95,6 +95,7 @@ impl Machine {
         let writer = Writer::open(segments.clone(), SIZES, opening, found).unwrap();
         let (events, notes) = flume::unbounded();
         let wiring = Wiring {
+            pulse: weir_shared::pulse::Pulse::default(),
             lane: 0,
             who: String::new(),
             events,

@@ -71,7 +71,8 @@ fn start(config: &Config) -> (Forwarder, Ingest) {
         now: now(),
         ready: Health::default(),
     };
-    let Opened { lane, forwarder, windows } = open_flow(&common, 0, flow, segments, found).unwrap();
+    let Opened { lane, forwarder, windows } =
+        open_flow(&common, 0, flow, segments, found, &mut Pulses::default()).unwrap();
     assert!(windows.is_none());
     let line = Timeline::new(config.clock.limits, &now(), false, 0);
     let time = Time { line, boot: 0, synchronized_file: config.clock.synchronized_file.clone() };
@@ -79,7 +80,7 @@ fn start(config: &Config) -> (Forwarder, Ingest) {
         events: taken,
         receipts: flume::unbounded().0,
         open: watch::channel(false).0,
-        pulse: Pulse::default(),
+        pulse: weir_shared::pulse::Pulse::default(),
         clocks: Clocks::default(),
         ready: Health::default(),
     };

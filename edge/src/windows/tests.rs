@@ -237,8 +237,17 @@ fn state_that_cannot_be_read_is_replaced_as_a_whole() {
     assert!(found.in_sled && found.state.clone().is_some_and(|state| Driver::restore(state).is_err()));
     let (events, wake) = (flume::bounded(1).0, flume::bounded(1).1);
     let (durable, connected, shared) = (Arc::default(), Arc::default(), Shared::default());
-    let wiring =
-        Wiring { lane: 0, events, wake, durable, segments, clocks: Clocks::default(), connected, shared };
+    let wiring = Wiring {
+        lane: 0,
+        events,
+        wake,
+        durable,
+        segments,
+        clocks: Clocks::default(),
+        connected,
+        shared,
+        pulse: weir_shared::pulse::Pulse::default(),
+    };
     let mut windows = Windows::new(found, wiring, 0, 0);
     windows.saved -= SAVE;
     windows.save();

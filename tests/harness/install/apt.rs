@@ -62,8 +62,8 @@ pub(super) fn install_missing(dist: &Path, parts: &[&Part], progress: Progress<'
     install(dist, &packages, progress)
 }
 
-/// What the fault suite of the edge needs beside the servers: a program or a file each, and its package.
-const CHAOS: [(&str, &str); 5] = [
+/// What the fault suite of the edge needs beside the servers: a program each, and its package.
+pub(super) const CHAOS: [(&str, &str); 5] = [
     ("nft", "nftables"),
     ("faketime", "faketime"),
     ("eatmydata", "eatmydata"),
@@ -71,17 +71,11 @@ const CHAOS: [(&str, &str); 5] = [
     ("gcc", "gcc"),
 ];
 
-/// Installs the packages of the fault suite that are missing.
-pub(super) fn install_chaos(dist: &Path, progress: Progress<'_>) -> Result<()> {
-    let missing = CHAOS.iter().filter(|(program, _)| find(program).is_none());
+/// Installs the packages of those programs that are missing.
+pub(super) fn install_programs(dist: &Path, programs: &[(&str, &str)], progress: Progress<'_>) -> Result<()> {
+    let missing = programs.iter().filter(|(program, _)| find(program).is_none());
     let packages: Vec<&str> = missing.map(|(_, package)| *package).collect();
     install(dist, &packages, progress)
-}
-
-/// Installs the old ClickHouse server if it is missing.
-pub(super) fn install_clickhouse(dist: &Path, progress: Progress<'_>) -> Result<()> {
-    let packages: &[&str] = if find("clickhouse-server").is_none() { &["clickhouse-server"] } else { &[] };
-    install(dist, packages, progress)
 }
 
 fn install(dist: &Path, packages: &[&str], progress: Progress<'_>) -> Result<()> {

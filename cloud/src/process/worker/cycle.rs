@@ -11,7 +11,6 @@ use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::producer::BaseRecord;
 use rdkafka::{Offset, TopicPartitionList};
 use weir_shared::clock::{self, Deadline};
-use weir_shared::pulse::Pulse;
 
 use super::{Worker, collect, seek};
 use crate::faults;
@@ -28,12 +27,7 @@ const LOOK_EVERY: usize = 256;
 
 impl Worker<'_> {
     /// One cycle; true when it committed something.
-    pub(super) fn cycle(
-        &mut self,
-        engine: &mut Engine,
-        world: &World,
-        pulse: &Pulse,
-    ) -> Result<bool, Failure> {
+    pub(super) fn cycle(&mut self, engine: &mut Engine, world: &World) -> Result<bool, Failure> {
         let batch = collect::collect(
             &self.consumer,
             (self.kafka, self.config),
@@ -47,7 +41,6 @@ impl Worker<'_> {
             self.restore(world)?;
             return Ok(false);
         }
-        pulse.working();
         faults::kill_at("cloud.s0");
         let began = clock::instant();
         let transaction = Transaction::begin(&self.producer)?;

@@ -1,0 +1,120 @@
+//! What systemd sees: units that it understands and that give little away, and programs that tell it how they are.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
+
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use weir_harness::install;
+use weir_harness::places::Places;
+use weir_harness::programs::{Program, Programs};
+use weir_shared::clock::{self, Deadline};
+
+use crate::alone;
+use crate::first_light::first_light;
+
+const UNITS: [&str; 2] = ["weir-edge", "weir-cloud"];
+/// Highest exposure that a unit may have, in tenths.
+const EXPOSURE_MAX: &str = "12";
+/// Longest wait for a message.
+const TOLD: Duration = Duration::from_secs(30);
+/// As long as this the watchdog is fed.
+const WATCHED: Duration = Duration::from_secs(5);
+
+/// The unit, with the program where this build has it.
+fn unit(name: &str, folder: &Path) -> PathBuf {
+    let root = Places::find().unwrap().root().to_owned();
+    let text = std::fs::read_to_string(root.join(format!("systemd/{name}.service"))).unwrap();
+    let installed = format!("/usr/bin/{name}");
+    assert!(text.contains(&installed), "{text}");
+    let built = root.join("target/release").join(name);
+    let path = folder.join(format!("{name}.service"));
+    std::fs::write(&path, text.replace(&installed, built.to_str().unwrap())).unwrap();
+    path
+}
+
+#[test]
+fn the_units_are_understood_and_give_little_away() {
+    let places = Places::find().unwrap();
+    let say = &mut |line: &str| eprintln!("{line}");
+    install::programs(&places, &[("systemd-analyze", "systemd")], say).unwrap();
+    let folder = std::env::temp_dir().join(format!("weir-e2e-units-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    for name in UNITS {
+        let unit = unit(name, &folder);
+        let run = |words: &[&str]| {
+            let output = Command::new("systemd-analyze").args(words).arg(&unit).output().unwrap();
+            let said = [output.stdout, output.stderr].concat();
+            (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+        };
+        let (understood, said) = run(&["verify", "--man=no"]);
+        assert!(understood && !said.contains(name), "{name}: {said}");
+        let threshold = format!("--threshold={EXPOSURE_MAX}");
+        let (hardened, said) = run(&["security", "--offline=true", "--no-pager", &threshold]);
+        assert!(hardened, "{name}: {said}");
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// Killed when it is dropped, so also when a test fails.
+struct Started(Child);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        self.0.kill().expect("it is ours");
+        self.0.wait().expect("it is ours");
+    }
+}
+
+/// Reads until one message is `wanted`.
+fn wait_for(socket: &UnixDatagram, wanted: &str) {
+    let deadline = Deadline::after(TOLD);
+    let mut others = Vec::new();
+    let mut bytes = [0; 4096];
+    while !deadline.passed() {
+        let Ok(length) = socket.recv(&mut bytes) else { continue };
+        let message = String::from_utf8_lossy(&bytes[..length]).trim().to_owned();
+        if message == wanted {
+            return;
+        }
+        others.push(message);
+    }
+    panic!("{wanted} was not told within {TOLD:?}, but {others:?}");
+}
+
+#[test]
+fn the_programs_tell_systemd_how_they_are() {
+    let first = first_light();
+    let _alone = alone();
+    let programs = Programs::new(&first.stack).unwrap();
+    for program in [Program::Edge, Program::Cloud] {
+        let path = std::env::temp_dir().join(format!("weir-e2e-{}-{}", program.name(), std::process::id()));
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        let mut command = programs.command(program, &["run"]);
+        let mut started = Started(command.env("NOTIFY_SOCKET", &path).spawn().unwrap());
+        wait_for(&socket, "READY=1");
+        wait_for(&socket, "STATUS=ok");
+        let watched = clock::instant();
+        let mut fed = 0;
+        while watched.elapsed() < WATCHED {
+            wait_for(&socket, "WATCHDOG=1");
+            fed += 1;
+        }
+        assert!(fed >= 3, "{}: fed {fed} times in {WATCHED:?}", program.name());
+        let id = rustix::process::Pid::from_child(&started.0);
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+        wait_for(&socket, "STOPPING=1");
+        let deadline = Deadline::after(TOLD);
+        let status = loop {
+            if let Some(status) = started.0.try_wait().unwrap() {
+                break status;
+            }
+            assert!(!deadline.passed(), "{} does not end", program.name());
+            std::thread::park_timeout(Duration::from_millis(10));
+        };
+        assert!(status.success(), "{}: {status}", program.name());
+        std::fs::remove_file(&path).unwrap();
+    }
+}

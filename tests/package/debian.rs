@@ -1,0 +1,81 @@
+//! A clean Debian in a folder.
+//!
+//! Comes in: packages that are to be installed in it later. Goes out: a root folder in which commands can be run.
+//! Guarantees: has the smallest set of packages, systemd, and what the given packages depend on; made anew each time.
+//! On failure: the last lines of what failed.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use weir_harness::install;
+use weir_harness::places::Places;
+
+const RELEASE: &str = "bookworm";
+
+/// The root folder.
+pub(crate) struct Debian(PathBuf);
+
+/// What Debian calls the processor of this machine.
+pub(crate) fn architecture() -> Result<String> {
+    Ok(output(Command::new("dpkg").arg("--print-architecture"))?.trim().to_owned())
+}
+
+impl Debian {
+    /// Makes it.
+    pub(crate) fn make(places: &Places, root: &Path, debs: &[PathBuf]) -> Result<Self> {
+        install::programs(places, &[("mmdebstrap", "mmdebstrap")], &mut |line| eprintln!("{line}"))?;
+        let mut packages = vec!["systemd".to_owned()];
+        for deb in debs {
+            let depends = output(Command::new("dpkg-deb").arg("--field").arg(deb).arg("Depends"))?;
+            // "libc6 (>= 2.34), passwd": the names alone.
+            let name = |one: &str| one.split_whitespace().next().unwrap_or_default().to_owned();
+            packages.extend(depends.trim().split(',').map(name));
+        }
+        if root.exists() {
+            std::fs::remove_dir_all(root).with_context(|| format!("cannot remove {}", root.display()))?;
+        }
+        let include = format!("--include={}", packages.join(","));
+        let mut command = Command::new("mmdebstrap");
+        command.args(["--variant=minbase", &include, RELEASE]).arg(root).args(sources());
+        output(&mut command)?;
+        Ok(Self(root.to_owned()))
+    }
+
+    /// Where a file of it is.
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
+        self.0.join(file.trim_start_matches('/'))
+    }
+
+    /// Installs a package, or the same one again.
+    pub(crate) fn install(&self, deb: &Path) -> Result<()> {
+        let inside = "/tmp/package.deb";
+        std::fs::copy(deb, self.path(inside))?;
+        self.run(&["dpkg", "--install", "--force-confold", inside]).map(drop)
+    }
+
+    /// Runs a command in it, and gives back all that it said.
+    pub(crate) fn run(&self, words: &[&str]) -> Result<String> {
+        output(Command::new("chroot").arg(&self.0).args(words).env("DEBIAN_FRONTEND", "noninteractive"))
+    }
+}
+
+/// The files that say where this machine has its packages from.
+fn sources() -> Vec<PathBuf> {
+    let more = std::fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten();
+    let all = more.filter_map(|entry| Some(entry.ok()?.path()));
+    let is_source = |path: &PathBuf| {
+        path.extension().is_some_and(|ending| ending == "list" || ending == "sources")
+            && path.metadata().is_ok_and(|m| m.len() > 0)
+    };
+    [PathBuf::from("/etc/apt/sources.list")].into_iter().chain(all).filter(is_source).collect()
+}
+
+fn output(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    let lines: Vec<&str> = said.lines().collect();
+    let last = lines[lines.len().saturating_sub(20)..].join("\n");
+    ensure!(output.status.success(), "{command:?}: {}\n{last}", output.status);
+    Ok(said)
+}
