@@ -92,15 +92,16 @@ mod tests {
     }
 
     #[test]
-    fn a_table_as_the_reference_shows_it_lacks_only_its_time() {
+    fn a_table_as_the_reference_shows_it_lacks_its_time_and_where_its_column_comes_from() {
         let start = REFERENCE.find("# [[sink.table]]").unwrap();
         let block = REFERENCE[start..].lines().take_while(|line| line.starts_with("# "));
         let text: Vec<&str> = block.map(|line| &line[2..]).filter(|line| !line.starts_with(' ')).collect();
         let shown = parse("shown", &text.join("\n")).unwrap_err().to_string();
         for part in [
             "sink.table[0].time: there is no column \"time\"; known here: kw",
+            "sink.table[0].column[0].from: records of weir.enriched have no member \"kw\"",
             "sink.table[0].column[0].default: is not a string",
-            "2 problems",
+            "3 problems",
         ] {
             assert!(shown.contains(part), "{part:?} is not in\n{shown}");
         }

@@ -19,8 +19,8 @@ use crate::sinks::{self, SinkName};
 /// A graceful stop takes no longer.
 const STOP: Duration = Duration::from_secs(10);
 /// A cycle of the processor that takes longer than this is stuck.
-const CYCLE_MAX: Duration = Duration::from_secs(60);
-/// A round of a sink that takes longer: a store answers within half a minute or not at all, and is asked a few times.
+const CYCLE_MAX: Duration = Duration::from_secs(120);
+/// A round of a sink that takes longer is stuck: one that waits for its store beats meanwhile.
 const WRITE_MAX: Duration = Duration::from_secs(300);
 
 /// What this process does.

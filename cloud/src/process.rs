@@ -279,10 +279,12 @@ pub(crate) fn run(
             }
             Err(ended) => ended,
         };
+        pulse.beat();
         let is_taken = || worker::check::slot_is_taken(kafka, &config.group, &name.slot, &member);
         match or_fenced(ended, committed, || matches!(is_taken(), Ok(true))) {
             Ended::Stopped => break,
             Ended::Broken(why) => {
+                pulse.beat();
                 measures.rebuilt();
                 let wait = backoff.wait();
                 tracing::warn!("{who}: {why}; starting again in {} ms", wait.as_millis());

@@ -78,7 +78,8 @@ pub(crate) fn text<'b>(file: &str, bytes: &'b [u8]) -> Result<&'b str, String> {
 }
 
 fn read(root: &Section<'_>) -> Config {
-    let name = name(root);
+    let name = root.required("name", "the name of this gateway, unique among all");
+    check_name(root, &name);
     let admin = root.section("admin").parsed("listen", "an address with a port", |s| s.parse().ok());
     let kafka = root.section("kafka");
     let journal = root.section("journal");
@@ -113,19 +114,6 @@ fn read(root: &Section<'_>) -> Config {
     let rules = windows::read(root, &flows);
     let clock = clock::read(&root.section("clock"));
     Config { admin, mqtt, files, decoder, flows, rules, clock, ingest, kafka: kafka_config(&kafka, name) }
-}
-
-/// The name of this gateway; left empty, that of the machine.
-fn name(root: &Section<'_>) -> String {
-    let mut name = root.string("name");
-    if name.is_empty() {
-        name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    }
-    if name.is_empty() || name == "localhost" {
-        root.problem("name", "must be set, unique among all gateways: this machine has no name of its own");
-    }
-    check_name(root, &name);
-    name
 }
 
 /// A name stands in headers, keys and log lines.

@@ -346,6 +346,11 @@ impl Ingest {
                     Ok(Event::Lane(lane, note)) => {
                         self.take(Event::Lane(lane, note))?;
                         let _full_again = self.lanes[lane].commit(Urgency::Control, None)?;
+                        self.wiring.pulse.beat();
+                        // On a slow disk there is always a next note; data must have its turn.
+                        if deadline.passed() {
+                            break;
+                        }
                     }
                     Ok(Event::Nudge) => {}
                     Ok(event) => self.waiting.push_back(event),

@@ -44,7 +44,8 @@ impl Health {
         if reasons.is_empty() {
             return "ok".to_owned();
         }
-        reasons.iter().map(|(who, why)| format!("{who}: {why}")).collect::<Vec<_>>().join("; ")
+        let line = reasons.iter().map(|(who, why)| format!("{who}: {why}")).collect::<Vec<_>>().join("; ");
+        line.replace(char::is_control, " ")
     }
 
     fn answer(&self) -> (StatusCode, String) {

@@ -1,9 +1,9 @@
-//! Whether the threads through which data goes get on, seen from another one.
+//! Whether the threads that journal, compute, send or store get on, seen from another one.
 //!
 //! Comes in: a beat for each round of each thread. Goes out: `/live`, which turns bad while one of them does not beat, and
 //! systemd's watchdog.
 //! Guarantees: the watchdog is fed only when every thread has beaten since it was fed last: a thread that hangs, in work or in
-//! waiting, is seen, and a timer alone feeds nothing.
+//! waiting, is seen, and a timer alone feeds nothing. One that waits for a server says so by beating.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

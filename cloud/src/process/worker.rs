@@ -153,9 +153,11 @@ impl<'a> Worker<'a> {
                     tracing::warn!("{}: {why}; the cycle is taken back", self.name.who);
                     self.measures.aborted();
                     engine.take_counts();
+                    pulse.beat();
                     if let Err(why) = self.take_back() {
                         return Ended::Broken(why);
                     }
+                    pulse.beat();
                     if stop.wait_for(backoff.wait()) {
                         break;
                     }

@@ -60,10 +60,11 @@ pub(super) struct Commit {
 /// wants other topics now. So it has another name with other topics.
 fn instance(slot: &str, which: SinkName, topics: &[&str]) -> String {
     let (name, fixed) = (which.name(), Topic::ALL.map(Topic::name));
-    let more: Vec<&str> = topics.iter().copied().filter(|topic| !fixed.contains(topic)).collect();
+    let mut more: Vec<&str> = topics.iter().copied().filter(|topic| !fixed.contains(topic)).collect();
     if more.is_empty() {
         return format!("{slot}-{name}");
     }
+    more.sort_unstable();
     format!("{slot}-{name}-{:08x}", xxh3_64(more.join(" ").as_bytes()) >> 32)
 }
 

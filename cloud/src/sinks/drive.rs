@@ -186,7 +186,8 @@ impl Member<'_> {
         let stop = self.place.stop;
         let waiting = self.source.waiting();
         if !waiting.is_empty() {
-            let from = self.runtime.block_on(in_time(stop, store.positions(&self.source, &waiting, stop)))?;
+            let asked = in_time(stop, store.positions(&self.source, &waiting, stop));
+            let from = self.runtime.block_on(self.showing_lag(asked))?;
             self.source.start(&from)?;
             if !self.write_failed {
                 self.place.health.good(self.place.which.stage());

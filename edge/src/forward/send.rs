@@ -162,6 +162,7 @@ impl Forwarder {
             if stop.is_stopped() || deadline.passed() {
                 return Err(Trouble::retry("the queue to kafka stayed full"));
             }
+            self.wiring.pulse.beat();
             std::thread::sleep(Duration::from_millis(1));
             producer.poll();
         }

@@ -98,18 +98,28 @@ pub(super) fn alters(own: &OwnTable, standing: &Standing, key_text: KeyText) -> 
         };
     for (place, column) in own.columns.iter().enumerate() {
         let fits = |found: &Column| holds(column, found, own.is_key(place));
-        compare(&column.name, &kind(own, place, key_text), null(column), &fits);
+        let mut wanted = kind(own, place, key_text);
+        if let Some(found) = standing.column(&column.name).filter(|found| has_room(column, found)) {
+            // Never narrower than it is: values that stand would be cut.
+            let (_, rest) = wanted.split_once(" CHARACTER SET").unwrap_or_default();
+            wanted = if rest.is_empty() {
+                found.kind.clone()
+            } else {
+                format!("{} CHARACTER SET{rest}", found.kind)
+            };
+        }
+        compare(&column.name, &wanted, null(column), &fits);
     }
     for (name, kind) in POSITION.iter().zip(POSITION_TYPES) {
         let wanted = kind.split(['(', ' ']).next().unwrap_or_default();
         compare(name, kind, "NOT NULL", &|found| bare(&found.kind).eq_ignore_ascii_case(wanted));
     }
     let unique = unique(own);
+    let written: Vec<&str> = own.columns.iter().map(|column| column.name.as_str()).chain(POSITION).collect();
+    alters.extend(obstacles(table, &written, Some(&unique), standing));
     if !standing.indexes.iter().any(|index| index.covers(&unique) && index.columns.len() == unique.len()) {
         alters.push(format!("ALTER TABLE `{table}` ADD UNIQUE KEY weir_unique ({})", listed(&unique)));
     }
-    let written: Vec<&str> = own.columns.iter().map(|column| column.name.as_str()).chain(POSITION).collect();
-    alters.extend(obstacles(table, &written, Some(&unique), standing));
     alters
 }
 
@@ -181,11 +191,11 @@ fn width(kind: &str) -> u64 {
     inner.and_then(|(digits, _)| digits.parse().ok()).unwrap_or(0)
 }
 
-/// Whether every value of a column fits into the one that stands.
-fn holds(column: &OwnColumn, found: &Column, is_key: bool) -> bool {
+/// Whether the type of the column that stands takes every value.
+fn has_room(column: &OwnColumn, found: &Column) -> bool {
     let bare = bare(&found.kind);
     let is = |kinds: &[&str]| kinds.contains(&bare.as_str());
-    let kind = match column.kind {
+    match column.kind {
         OwnKind::String => {
             bare == "varchar" && width(&found.kind) >= 255 || is(&["text", "mediumtext", "longtext"])
         }
@@ -197,13 +207,17 @@ fn holds(column: &OwnColumn, found: &Column, is_key: bool) -> bool {
         OwnKind::Time => bare == "datetime" && width(&found.kind) >= 3,
         // MariaDB has no type of its own for it.
         OwnKind::Json => is(&["json", "longtext"]),
-    };
+    }
+}
+
+/// Whether every value of a column goes into the one that stands, and stays as it is.
+fn holds(column: &OwnColumn, found: &Column, is_key: bool) -> bool {
     let is_text = matches!(column.kind, OwnKind::String | OwnKind::Text);
     let collation = found.collation.as_deref().unwrap_or_default();
     // Another character set cannot hold every text.
     let text = !is_text || if is_key { EXACT.contains(&collation) } else { collation.starts_with("utf8mb4") };
-    let bytes = is_key && is_text && bare == "varbinary" && width(&found.kind) >= 1020;
-    (kind && text || bytes) && (found.is_nullable || !column.is_nullable())
+    let bytes = is_key && is_text && bare(&found.kind) == "varbinary" && width(&found.kind) >= 1020;
+    (has_room(column, found) && text || bytes) && (found.is_nullable || !column.is_nullable())
 }
 
 #[cfg(test)]
@@ -254,11 +268,13 @@ mod tests {
         assert!(made(&EXACT[1..]).contains(&format!("{text} utf8mb4_0900_bin NOT NULL")));
         assert!(made(&[]).contains("`device` VARBINARY(1020) NOT NULL"));
         assert_eq!(alters(own("newest"), &newest(), NOPAD), Vec::<String>::new());
+        // Never narrower than it stands.
         let mut padded = newest();
-        padded.columns[0].collation = Some("utf8mb4_bin".to_owned());
+        padded.columns[0] = column("device", "varchar(400)", "utf8mb4_bin", Unsaid::Nothing);
+        let wide = "`device` varchar(400) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin";
         assert_eq!(
             alters(own("newest"), &padded, NOPAD),
-            [format!("ALTER TABLE `newest` MODIFY COLUMN {text} utf8mb4_nopad_bin NOT NULL")]
+            [format!("ALTER TABLE `newest` MODIFY COLUMN {wide} NOT NULL")]
         );
         padded.columns[0] = column("device", "varbinary(1020)", "", Unsaid::Nothing);
         assert_eq!(alters(own("newest"), &padded, NOPAD), Vec::<String>::new());
@@ -297,8 +313,8 @@ mod tests {
         assert_eq!(
             alters(own("newest"), &narrow, NOPAD),
             [
-                "ALTER TABLE `newest` ADD UNIQUE KEY weir_unique (`device`)",
-                "ALTER TABLE `newest` DROP PRIMARY KEY"
+                "ALTER TABLE `newest` DROP PRIMARY KEY",
+                "ALTER TABLE `newest` ADD UNIQUE KEY weir_unique (`device`)"
             ]
         );
     }
@@ -320,7 +336,7 @@ mod tests {
         computed.columns[1].unsaid = Unsaid::Formula;
         assert_eq!(
             alters(own("newest"), &computed, NOPAD),
-            ["ALTER TABLE `newest` MODIFY COLUMN `version` DATETIME(3) NOT NULL"]
+            ["ALTER TABLE `newest` MODIFY COLUMN `version` datetime(3) NOT NULL"]
         );
     }
 }

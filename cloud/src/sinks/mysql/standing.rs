@@ -36,7 +36,7 @@ pub(super) struct Column {
 pub(super) enum Unsaid {
     /// NULL, or an error where that is not allowed.
     Nothing,
-    /// The next number.
+    /// The next number, or another value that no other row has.
     Counter,
     /// Its default.
     Default,
@@ -108,11 +108,16 @@ async fn rows<T: FromRow + Send + 'static>(
 
 fn unsaid(default: Option<&str>, extra: &str) -> Unsaid {
     let extra = extra.to_ascii_uppercase();
-    let is = |word: &str| extra.split_whitespace().any(|found| found == word);
+    let is =
+        |word: &str| extra.split(|c: char| !c.is_ascii_alphabetic() && c != '_').any(|found| found == word);
+    // Also another value for each row.
+    let counts = |default: &str| {
+        ["uuid(", "uuid_to_bin(", "nextval("].iter().any(|made| default.to_ascii_lowercase().contains(made))
+    };
     // MySQL calls a default that is an expression DEFAULT_GENERATED.
     if is("GENERATED") || is("VIRTUAL") || is("PERSISTENT") {
         Unsaid::Formula
-    } else if is("AUTO_INCREMENT") {
+    } else if is("AUTO_INCREMENT") || default.is_some_and(counts) {
         Unsaid::Counter
     } else if default.is_some_and(|default| !default.eq_ignore_ascii_case("NULL")) {
         Unsaid::Default
@@ -132,7 +137,10 @@ mod tests {
             (Some("NULL"), "", Unsaid::Nothing),
             (None, "on update current_timestamp()", Unsaid::Nothing),
             (Some("0"), "", Unsaid::Default),
-            (Some("uuid()"), "DEFAULT_GENERATED", Unsaid::Default),
+            (Some("now()"), "DEFAULT_GENERATED", Unsaid::Default),
+            (Some("uuid()"), "DEFAULT_GENERATED", Unsaid::Counter),
+            (None, "auto_increment, INVISIBLE", Unsaid::Counter),
+            (None, "STORED GENERATED, INVISIBLE", Unsaid::Formula),
             (None, "auto_increment", Unsaid::Counter),
             (None, "STORED GENERATED", Unsaid::Formula),
             (None, "VIRTUAL", Unsaid::Formula),

@@ -16,7 +16,7 @@ use weir_shared::clock::Deadline;
 use weir_shared::supervise::Error;
 
 use super::super::batch::{Batch, Part, Topic};
-use super::super::own::OwnTables;
+use super::super::own::{OwnTables, Target};
 use super::super::{SinkName, row};
 use crate::kafka::{ASK, KafkaConfig, Quiet};
 
@@ -171,7 +171,8 @@ fn letter(value: &[u8], wanted: &str, tables: OwnTables) -> Option<(LetterOf, Ve
         #[serde(borrow)]
         stage: std::borrow::Cow<'a, str>,
         #[serde(default)]
-        tables: Vec<String>,
+        detail: String,
+        tables: Option<Vec<String>>,
     }
     #[derive(Deserialize)]
     struct Origin<'a> {
@@ -190,7 +191,17 @@ fn letter(value: &[u8], wanted: &str, tables: OwnTables) -> Option<(LetterOf, Ve
         (Some(stream), Some(number)) => format!("{stream} {number}"),
         _ => letter.weir.partition?.to_string(),
     };
-    Some(((tables.topic(&letter.weir.topic?)?, letter.weir.offset?, who), letter.tables))
+    Some((
+        (tables.topic(&letter.weir.topic?)?, letter.weir.offset?, who),
+        letter.tables.unwrap_or_else(|| tables_of(&letter.detail)),
+    ))
+}
+
+/// The tables of a letter from before it said which: those that its detail names, else that of the topic.
+fn tables_of(detail: &str) -> Vec<String> {
+    let named = detail.split("table ").skip(1).filter_map(|rest| Some(rest.split_once(": ")?.0.to_owned()));
+    let fixed = Topic::ALL.into_iter().map(|topic| Target::Fixed(topic).name().to_owned());
+    named.chain(fixed.filter(|_| !detail.starts_with("table "))).collect()
 }
 
 /// Records of one partition, in their order.
