@@ -128,20 +128,31 @@ pub(crate) fn run(config: Config) -> Result<()> {
         let nudge = || drop(waiting.try_send(Event::Nudge));
         pulses.watch(&live, &shown, nudge, &stop)
     })?;
-    if !config.files.is_empty() {
-        let memory = Arc::new(Semaphore::new(FILES_BYTES_MAX / file::MEMORY_UNIT_BYTES));
-        let (events, open, ready) = (events.clone(), opened.clone(), ready.clone());
-        let wiring = file::Wiring { events, marks, memory, open, ready };
-        supervisor.spawn("files", move |stop| file::run(&config.files, wiring, &stop))?;
-    }
-    if config.mqtt.topics.is_empty() {
-        drop(events); // as above
-        connected.store(true, std::sync::atomic::Ordering::Relaxed);
-    } else {
-        let source = mqtt::Wiring { events, durable, session, open: opened, connected, ready };
-        supervisor.spawn("mqtt", move |stop| mqtt::run(&config.mqtt, source, &stop))?;
-    }
+    let source = mqtt::Wiring { events, durable, session, open: opened, connected, ready };
+    spawn_sources(&mut supervisor, config.files, config.mqtt, marks, source)?;
     supervisor.run(STOP).map_err(|e| anyhow::anyhow!(e)).context("weir-edge stopped")
+}
+
+/// Starts the sources that have something to read; the senders of events of the others end here.
+fn spawn_sources(
+    supervisor: &mut Supervisor,
+    files: Vec<file::FileConfig>,
+    topics: mqtt::MqttConfig,
+    marks: HashMap<u64, (u64, u64)>,
+    mqtt: mqtt::Wiring,
+) -> Result<()> {
+    if !files.is_empty() {
+        let memory = Arc::new(Semaphore::new(FILES_BYTES_MAX / file::MEMORY_UNIT_BYTES));
+        let (events, open, ready) = (mqtt.events.clone(), mqtt.open.clone(), mqtt.ready.clone());
+        let wiring = file::Wiring { events, marks, memory, open, ready };
+        supervisor.spawn("files", move |stop| file::run(&files, wiring, &stop))?;
+    }
+    if topics.topics.is_empty() {
+        mqtt.connected.store(true, std::sync::atomic::Ordering::Relaxed);
+    } else {
+        supervisor.spawn("mqtt", move |stop| mqtt::run(&topics, mqtt, &stop))?;
+    }
+    Ok(())
 }
 
 /// What the journals hold, in the order of the flows.
@@ -172,10 +183,7 @@ fn open_flow(
     let position = found.end();
     tell_opened(flow, &found);
     check_partitions(config, &mut found)?;
-    let rules = match flow.forward {
-        Forward::Readings => String::new(),
-        Forward::Both | Forward::Windows => rules::text(&config.rules, &flow.name),
-    };
+    let rules = rules_of(config, flow);
     let rules_before = found.controls.rules.clone().unwrap_or_default();
     let has_windows = !rules.is_empty() || !rules_before.is_empty();
     let state = has_windows.then(|| windows::open(&flow.dir.join("windows"), &mut found)).transpose()?;
@@ -184,13 +192,7 @@ fn open_flow(
     let (first_position, results) = (found.first_position, found.controls.results);
     let opening =
         Opening { stream: random_stream().map_err(anyhow::Error::msg)?, boot: common.boot, now: common.now };
-    let sizes = WriterConfig {
-        segment_bytes: config.ingest.segment_bytes,
-        budget_bytes: flow.budget_bytes,
-        retain_bytes: flow.retain_bytes,
-        reserve_bytes: RESERVE_BYTES,
-    };
-    let mut writer = Writer::open(segments.clone(), sizes, opening, found)?;
+    let mut writer = Writer::open(segments.clone(), sizes(config, flow), opening, found)?;
     if rules != rules_before {
         writer.rules(&rules, common.now);
     }
@@ -233,6 +235,24 @@ fn open_flow(
     let wiring = lane::Wiring { wake, shared };
     let lane = Lane::new(config.kafka.edge.clone(), flow.clone(), writer, wiring);
     Ok(Opened { lane, forwarder, windows })
+}
+
+/// The window rules of a flow, as its journal keeps them.
+fn rules_of(config: &Config, flow: &Flow) -> String {
+    match flow.forward {
+        Forward::Readings => String::new(),
+        Forward::Both | Forward::Windows => rules::text(&config.rules, &flow.name),
+    }
+}
+
+/// How large a flow's journal may be.
+fn sizes(config: &Config, flow: &Flow) -> WriterConfig {
+    WriterConfig {
+        segment_bytes: config.ingest.segment_bytes,
+        budget_bytes: flow.budget_bytes,
+        retain_bytes: flow.retain_bytes,
+        reserve_bytes: RESERVE_BYTES,
+    }
 }
 
 /// Tells the ingest stage what is lost of the journal's end. Nobody takes events yet, but there is room for one of each flow.

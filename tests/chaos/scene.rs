@@ -19,6 +19,7 @@ use weir_harness::judge::run::Run;
 use weir_harness::judge::tape::{Seen, State, Tape};
 use weir_harness::judge::windows::{self, Outputs};
 use weir_harness::judge::{Verdict, judge};
+use weir_harness::patience::holds_within;
 use weir_harness::programs::Samples;
 use weir_shared::clock::{self, Deadline};
 
@@ -369,18 +370,6 @@ pub(crate) fn with_failpoints(
 }
 
 /// Waits until this holds; whether it did in time.
-pub(crate) fn wait(
-    patience: Duration,
-    mut holds: impl FnMut() -> anyhow::Result<bool>,
-) -> anyhow::Result<bool> {
-    let deadline = Deadline::after(patience);
-    loop {
-        if holds()? {
-            return Ok(true);
-        }
-        if deadline.passed() {
-            return Ok(false);
-        }
-        std::thread::park_timeout(LOOK_EVERY);
-    }
+pub(crate) fn wait(patience: Duration, holds: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<bool> {
+    holds_within(patience, LOOK_EVERY, holds)
 }

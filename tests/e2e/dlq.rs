@@ -15,6 +15,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde_json::{Value, json};
 use weir_harness::oracle::{Oracle, Store};
+use weir_harness::patience::holds_within;
 use weir_harness::programs::{Program, Programs};
 use weir_harness::stack::Stack;
 use weir_shared::clock::{self, Deadline};
@@ -92,11 +93,8 @@ impl Scene<'_> {
         let position = &letters.iter().find(|(other, _)| other != position).context("a second letter")?.0;
         let told = self.ok(&["retry", position])?;
         ensure!(told.contains("1 sent again"), "{told}");
-        let deadline = Deadline::after(PATIENCE);
-        while self.rows_in_mysql()? == 0 {
-            ensure!(!deadline.passed(), "the row did not come to MySQL");
-            std::thread::sleep(LOOK_EVERY);
-        }
+        let came = holds_within(PATIENCE, LOOK_EVERY, || Ok(self.rows_in_mysql()? > 0))?;
+        ensure!(came, "the row did not come to MySQL");
         self.is_already(position)?;
         let enriched = self.read(wire::ENRICHED)?;
         let text = |record: &Record| String::from_utf8_lossy(&record.value).into_owned();
@@ -116,18 +114,19 @@ impl Scene<'_> {
         let time = clock::wall_ms();
         let last = format!(r#"{{"device":"{BLOCKED}","time":{time},"values":{{"t":2}}}}"#);
         self.produce(&stream_id(3), 1, |_| (BLOCKED.to_owned(), last.clone()))?;
-        let deadline = Deadline::after(PATIENCE);
-        loop {
+        let mut found = [0; 3];
+        // The refused one and the last one; a third would have come between them.
+        let there = holds_within(PATIENCE, LOOK_EVERY, || {
             let (mysql, [clickhouse, elasticsearch]) = (self.rows_in_mysql()?, self.rows_elsewhere()?);
-            let found = format!("MySQL {mysql}, ClickHouse {clickhouse}, Elasticsearch {elasticsearch}");
-            // The refused one and the last one; a third would have come between them.
-            if [mysql, clickhouse, elasticsearch] == [2; 3] {
-                return Ok(());
-            }
-            ensure!([mysql, clickhouse, elasticsearch].iter().all(|rows| *rows <= 2), "doubled: {found}");
-            ensure!(!deadline.passed(), "not there: {found}");
-            std::thread::sleep(LOOK_EVERY);
-        }
+            found = [mysql, clickhouse, elasticsearch];
+            ensure!(
+                found.iter().all(|rows| *rows <= 2),
+                "doubled: {found:?} in MySQL, ClickHouse, Elasticsearch"
+            );
+            Ok(found == [2; 3])
+        })?;
+        ensure!(there, "not there: {found:?} in MySQL, ClickHouse, Elasticsearch");
+        Ok(())
     }
 
     /// Readings of the device in ClickHouse and in Elasticsearch.
@@ -288,22 +287,24 @@ impl Scene<'_> {
 
     /// The dead letters of a stream with their positions, when so many are there.
     fn wait_letters(&self, stream: &str, count: u64) -> anyhow::Result<Vec<(String, Value)>> {
-        let deadline = Deadline::after(PATIENCE);
-        loop {
-            let mut letters = Vec::new();
-            for record in self.read(wire::REJECTED)? {
-                let letter: Value = serde_json::from_slice(&record.value)?;
-                if letter["weir"]["stream"] == stream {
-                    letters.push((record.position, letter));
-                }
+        let mut letters = Vec::new();
+        holds_within(PATIENCE, LOOK_EVERY, || {
+            letters = self.letters(stream)?;
+            Ok(letters.len() as u64 >= count)
+        })?;
+        ensure!(letters.len() as u64 == count, "{} dead letters of {stream}, not {count}", letters.len());
+        Ok(letters)
+    }
+
+    fn letters(&self, stream: &str) -> anyhow::Result<Vec<(String, Value)>> {
+        let mut letters = Vec::new();
+        for record in self.read(wire::REJECTED)? {
+            let letter: Value = serde_json::from_slice(&record.value)?;
+            if letter["weir"]["stream"] == stream {
+                letters.push((record.position, letter));
             }
-            if letters.len() as u64 == count {
-                return Ok(letters);
-            }
-            ensure!(!deadline.passed(), "{} dead letters of {stream}, not {count}", letters.len());
-            ensure!(letters.len() as u64 <= count, "{} dead letters of {stream}, not {count}", letters.len());
-            std::thread::sleep(LOOK_EVERY);
         }
+        Ok(letters)
     }
 
     fn consumer(&self, isolation: &str) -> anyhow::Result<BaseConsumer> {

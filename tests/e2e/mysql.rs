@@ -11,8 +11,9 @@ use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::{Value, json};
 use weir_harness::oracle::Oracle;
+use weir_harness::patience::holds_within;
 use weir_harness::programs::{Program, Programs};
-use weir_shared::clock::{self, Deadline};
+use weir_shared::clock;
 use weir_shared::wire;
 
 use crate::alone;
@@ -25,6 +26,7 @@ const FORBIDDEN: &str = "load-forbidden";
 /// What a text of lines, tabs and backslashes could take for its own, and characters of one to four bytes.
 const TEXT: &str = "tab\t line\n return\r back\\slash \\N quote\" ' nul\u{1}\u{1a} µ€😀";
 const PATIENCE: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 struct Scene<'a> {
     run: &'a FirstLight,
@@ -71,15 +73,12 @@ fn a_topic_that_was_made_anew_is_not_read() {
     let unread = stream(4);
     scene.produce(&unread).unwrap();
     scene.programs.start_role(&["sink", "mysql"]).unwrap();
-    let deadline = Deadline::after(PATIENCE);
     let said = || {
         let log = std::fs::read_to_string(run.stack.log_of(Program::Cloud.name())).unwrap();
-        log.contains("weir.enriched was deleted and made again")
+        Ok(log.contains("weir.enriched was deleted and made again"))
     };
-    while !said() && !deadline.passed() {
-        std::thread::park_timeout(Duration::from_millis(100));
-    }
-    let (said, rows) = (said(), scene.rows(&unread).unwrap());
+    let said = holds_within(PATIENCE, LOOK_EVERY, said).unwrap();
+    let rows = scene.rows(&unread).unwrap();
     assert_eq!(scene.programs.stop_one(Program::Cloud).unwrap(), Some(0));
     set(&ids[0]);
     assert_eq!((said, rows), (true, 0));
@@ -100,10 +99,7 @@ impl Scene<'_> {
         self.produce(&stream)?;
         let before = self.loads()?;
         self.programs.start_role(&["sink", "mysql"])?;
-        let deadline = Deadline::after(PATIENCE);
-        while self.rows(&stream)? < wanted && !deadline.passed() {
-            std::thread::park_timeout(Duration::from_millis(100));
-        }
+        holds_within(PATIENCE, LOOK_EVERY, || Ok(self.rows(&stream)? >= wanted))?;
         ensure!(self.programs.stop_one(Program::Cloud)? == Some(0), "the sink ended badly");
         let rows = self.rows(&stream)?;
         ensure!(rows == wanted, "{rows} rows of {stream}, not {wanted}");

@@ -23,6 +23,7 @@ pub mod places;
 
 pub mod devices;
 pub mod figures;
+pub mod patience;
 pub mod programs;
 pub mod stream;
 

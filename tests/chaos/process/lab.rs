@@ -18,6 +18,7 @@ use weir_harness::faults::cloud::{Cloud, CloudSpec};
 use weir_harness::faults::fleet::{Fleet, Size};
 use weir_harness::faults::kafka_proxy::KafkaProxy;
 use weir_harness::judge::processed::{Canary, Gone, History, Judge};
+use weir_harness::patience::holds_within;
 use weir_harness::places::last_lines;
 use weir_harness::programs::Admin;
 use weir_harness::stack::Stack;
@@ -275,11 +276,9 @@ impl Lab {
                 bail!("deleting {topic}: {code}");
             }
         }
-        let deadline = Deadline::after(TOPICS_GONE);
-        while self.topics()?.iter().any(|topic| topics.contains(topic)) {
-            ensure!(!deadline.passed(), "{topics:?} are not gone within {TOPICS_GONE:?}");
-            std::thread::park_timeout(LOOK);
-        }
+        let gone = || Ok(!self.topics()?.iter().any(|topic| topics.contains(topic)));
+        let gone = holds_within(TOPICS_GONE, LOOK, gone)?;
+        ensure!(gone, "{topics:?} are not gone within {TOPICS_GONE:?}");
         Ok(())
     }
 

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use weir_harness::control::State;
+use weir_harness::patience::holds_within;
 use weir_shared::clock::Deadline;
 
 use super::super::lab::Lab;
@@ -37,11 +38,8 @@ pub(super) fn roll(lab: &mut Lab, report: &mut Report) -> anyhow::Result<()> {
             } else {
                 let before = starts(lab, broker)?;
                 lab.stack.signal(broker, SIGKILL)?;
-                let deadline = Deadline::after(BACK);
-                let back = || anyhow::Ok(starts(lab, broker)? > before && is_ready(lab, broker)?);
-                while !deadline.passed() && !back()? {
-                    pass(LOOK);
-                }
+                let back = || Ok(starts(lab, broker)? > before && is_ready(lab, broker)?);
+                let _the_canary_tells = holds_within(BACK, LOOK, back)?;
             }
             let words = if in_order { "SIGTERM" } else { "SIGKILL" };
             report.heal(&format!("{broker} {words}"), lab.canary()?);

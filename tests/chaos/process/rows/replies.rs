@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use weir_harness::faults::kafka_proxy::Api;
-use weir_shared::clock::Deadline;
+use weir_harness::patience::holds_within;
 
 use super::super::lab::Lab;
 use crate::lab::pass;
@@ -31,11 +31,7 @@ pub(super) fn row(lab: &mut Lab, report: &mut Report) -> anyhow::Result<()> {
             let proxy = lab.proxy()?;
             let lost = proxy.lost();
             proxy.lose(api);
-            let deadline = Deadline::after(COMES);
-            while proxy.lost() == lost && !deadline.passed() {
-                pass(LOOK);
-            }
-            let came = proxy.lost() > lost;
+            let came = holds_within(COMES, LOOK, || Ok(proxy.lost() > lost))?;
             report.check(came, || format!("{api:?}: no reply came to be lost within {COMES:?}"));
             pass(BETWEEN);
         }

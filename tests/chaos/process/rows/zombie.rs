@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
-use weir_shared::clock::Deadline;
+use weir_harness::patience::holds_within;
 
 use super::super::lab::Lab;
 use crate::lab::pass;
@@ -41,17 +41,14 @@ pub(super) fn twin(lab: &mut Lab, report: &mut Report) -> anyhow::Result<()> {
     let new = lab.start_as(&spec, "")?;
     report.heal("a twin took over", lab.canary()?);
     old.signal(Signal::CONT);
-    let deadline = Deadline::after(FENCED);
     // Each worker has a slot of its own.
     let told = |worker| {
         let alarm = format!("process.{worker}: ALARM: another process works as slot");
         old.says(&alarm) || new.says(&alarm)
     };
     let both_told = || told(0) && told(1);
-    while !both_told() && !deadline.passed() {
-        pass(LOOK);
-    }
-    report.check(both_told(), || {
+    let fenced = holds_within(FENCED, LOOK, || Ok(both_told()))?;
+    report.check(fenced, || {
         let (old, new) = (old.last_words(), new.last_words());
         format!("neither of the twins said that it was fenced within {FENCED:?}; {old}; {new}")
     });

@@ -33,7 +33,7 @@ const STEPS: [(&str, u64); 12] = [
 /// Row 2.
 pub(super) fn steps(lab: &mut Lab, report: &mut Report) -> anyhow::Result<()> {
     let seeds = lab.wanted.seeds;
-    report.did(&format!("{} steps, {seeds} seeds each", STEPS.len() + 1));
+    report.did(&format!("{} steps and a plan in doubt, {seeds} seeds each", STEPS.len()));
     for (step, count_max) in STEPS {
         let counts = (0..seeds).map(|seed| Dice::new(seed).throw((0, count_max)));
         killed_at(lab, report, step, counts)?;
