@@ -6,7 +6,9 @@
 //! reused.
 
 use std::fmt;
+use std::time::{Duration, Instant};
 
+use weir_shared::clock;
 use weir_shared::wire;
 
 use super::config::Limits;
@@ -108,10 +110,13 @@ pub(super) struct Range {
 pub(super) struct Batch {
     bytes: Vec<u8>,
     records: Vec<Record>,
+    /// When the first record came.
+    begun: Option<Instant>,
 }
 
 impl Batch {
     pub(super) fn push(&mut self, part: Part, offset: i64, timestamp: i64, value: &[u8]) {
+        self.begun.get_or_insert_with(clock::instant);
         let start = self.bytes.len();
         self.bytes.extend_from_slice(value);
         self.records.push(Record { part, offset, timestamp, start, end: self.bytes.len() });
@@ -134,6 +139,11 @@ impl Batch {
         self.records.is_empty()
     }
 
+    /// How much of this time is left since its first record came.
+    pub(super) fn left_of(&self, wait: Duration) -> Duration {
+        self.begun.map_or(wait, |begun| wait.saturating_sub(begun.elapsed()))
+    }
+
     pub(super) fn is_full(&self, limits: &Limits) -> bool {
         self.records.len() >= limits.rows_max || self.bytes.len() >= limits.bytes_max
     }
@@ -141,13 +151,14 @@ impl Batch {
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.records.clear();
+        self.begun = None;
     }
 
     /// Forgets what came from these partitions.
     pub(super) fn drop_parts(&mut self, parts: &[Part]) {
         self.records.retain(|r| !parts.contains(&r.part));
         if self.records.is_empty() {
-            self.bytes.clear();
+            self.clear();
         }
     }
 

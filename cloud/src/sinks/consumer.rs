@@ -1,8 +1,8 @@
 //! The Kafka side that the three sinks share: who owns which partition, collecting, and committing.
 //!
 //! Comes in: the group and the slot. Goes out: batches; the next offset of each partition; commits.
-//! Guarantees: a partition is read only from where its store said (never from where Kafka guesses); collecting ends
-//! before a revoke returns with records of that partition in hand, and writing never polls, so a revoke always falls
+//! Guarantees: a partition is read only from where its store said (never from where Kafka guesses); a revoke waits for the
+//! batch that is being written, and what was collected of its partitions meanwhile is dropped, so a revoke always falls
 //! between two batches; a commit is refused while this process is no member of the group.
 //! On failure: an error that librdkafka mends by itself is logged; any other gives [`Failure::Kafka`], and the caller
 //! drops this consumer and joins again (as a static member: without disturbing the others).
@@ -29,8 +29,10 @@ use crate::kafka::{ASK, KafkaConfig, native, topic_ids};
 
 /// How long an idle sink sleeps in one poll: bounds how late it hears the wish to stop.
 pub(super) const IDLE_POLL: Duration = Duration::from_millis(100);
-/// The queue of a sink with small batches.
-const QUEUE_LEAST_KB: usize = 16 << 10;
+/// What librdkafka fetches before it is polled.
+const QUEUE_KB: &str = "16384";
+/// How late collecting ahead sees that the batch before is written.
+const AHEAD_POLL: Duration = Duration::from_millis(5);
 /// Asking for the end of a partition's log.
 const WATERMARK: Duration = Duration::from_millis(500);
 
@@ -74,14 +76,11 @@ impl Source {
         kafka: &KafkaConfig,
         which: SinkName,
         slot: &str,
-        limits: &Limits,
         tables: OwnTables,
     ) -> Result<Self, KafkaError> {
         let topics: Vec<&str> = tables.topics(which).into_iter().map(Topic::name).collect();
         let mut config = kafka.consumer(which.group(), &instance(slot, which, &topics));
-        // What is fetched while a batch is written: half of the next one.
-        let queue_kb = ((limits.bytes_max / 2) >> 10).max(QUEUE_LEAST_KB);
-        kafka.prefer(&mut config, &[("queued.max.messages.kbytes", &queue_kb.to_string())]);
+        kafka.prefer(&mut config, &[("queued.max.messages.kbytes", QUEUE_KB)]);
         let consumer: BaseConsumer<Ownership> = config.create_with_context(Ownership::new(tables))?;
         consumer.subscribe(&topics)?;
         Ok(Self { consumer })
@@ -98,27 +97,69 @@ impl Source {
     /// Adds to `batch` until it is full, or its time has passed, or there is something else to do. Returns at once
     /// after a rebalance, and after [`IDLE_POLL`] when nothing came.
     pub(super) fn collect(&self, batch: &mut Batch, limits: &Limits, stop: &Stop) -> Result<(), Failure> {
-        let mut deadline = Deadline::after(limits.wait);
-        while !stop.is_stopped() {
-            let wait = if batch.is_empty() { IDLE_POLL } else { deadline.left().min(IDLE_POLL) };
-            let polled = self.consumer.poll(wait);
-            self.forget_revoked(batch);
-            match polled {
-                Some(Ok(message)) => {
-                    if batch.is_empty() {
-                        deadline = Deadline::after(limits.wait);
-                    }
-                    self.take(batch, &message)?;
-                }
-                Some(Err(error)) => triage(error)?,
-                None => {}
+        while !stop.is_stopped() && !batch.is_full(limits) {
+            let left = batch.left_of(limits.wait);
+            if !batch.is_empty() && left.is_zero() {
+                break;
             }
-            let nothing_more = batch.is_empty() || deadline.passed();
-            if batch.is_full(limits) || nothing_more || self.owned().waiting().len() > 0 {
+            self.poll(batch, if batch.is_empty() { IDLE_POLL } else { left.min(IDLE_POLL) })?;
+            if batch.is_empty() || self.owned().waiting().len() > 0 {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// Adds to `next` while another batch is written, until that is done, or this is full, or there is something else to
+    /// do.
+    pub(super) fn collect_ahead(
+        &self,
+        next: &mut Batch,
+        limits: &Limits,
+        stop: &Stop,
+    ) -> Result<(), Failure> {
+        let goes_on = || {
+            let owned = self.owned();
+            owned.is_writing() && owned.waiting().len() == 0 && !stop.is_stopped()
+        };
+        while goes_on() && !next.is_full(limits) {
+            self.poll(next, AHEAD_POLL)?;
+        }
+        Ok(())
+    }
+
+    fn poll(&self, batch: &mut Batch, wait: Duration) -> Result<(), Failure> {
+        let polled = self.consumer.poll(wait);
+        self.forget_revoked(batch);
+        match polled {
+            Some(Ok(message)) => self.take(batch, &message),
+            Some(Err(error)) => triage(error),
+            None => Ok(()),
+        }
+    }
+
+    /// Lets `write` write while `meanwhile` collects on another thread; nothing is taken away before the first has ended.
+    pub(super) fn beside<T, U: Send>(
+        &self,
+        write: impl FnOnce() -> T,
+        meanwhile: impl FnOnce() -> U + Send,
+    ) -> (T, U) {
+        /// Also when the writing panics: a rebalance must not wait for ever.
+        struct Writing<'a>(&'a Ownership);
+        impl Drop for Writing<'_> {
+            fn drop(&mut self) {
+                self.0.end_writing();
+            }
+        }
+        std::thread::scope(|threads| {
+            let context = self.consumer.context();
+            context.begin_writing();
+            let writing = Writing(context);
+            let meanwhile = threads.spawn(meanwhile);
+            let written = write();
+            drop(writing);
+            (written, meanwhile.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        })
     }
 
     fn take(&self, batch: &mut Batch, message: &BorrowedMessage<'_>) -> Result<(), Failure> {
@@ -129,13 +170,12 @@ impl Source {
         let offset = message.offset();
         let mut owned = self.owned();
         // A record of a partition that was stopped a moment ago: it will be read again from where the store is.
-        let Some(position) = owned.position_mut(part) else { return Ok(()) };
+        let Some(position) = owned.position(part) else { return Ok(()) };
         if offset < position.collected {
             return Err(Failure::Kafka(format!("{part}: offset {offset} came twice")));
         }
-        position.collected = offset + 1;
         let timestamp = message.timestamp().to_millis().unwrap_or(0);
-        position.oldest_ms.get_or_insert(timestamp);
+        owned.collected(part, offset, timestamp);
         batch.push(part, offset, timestamp, message.payload().unwrap_or_default());
         Ok(())
     }
@@ -189,8 +229,7 @@ impl Source {
     /// The store has this partition up to `end` now.
     pub(super) fn set_stored(&self, part: Part, end: i64) {
         if let Some(position) = self.owned().position_mut(part) {
-            position.stored = end;
-            position.oldest_ms = None;
+            position.store(end);
         }
     }
 

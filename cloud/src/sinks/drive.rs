@@ -2,7 +2,8 @@
 //!
 //! Comes in: batches from the consumer. Goes out: calls to the store.
 //! Guarantees: the store is asked where to read from before a partition is read, and again after every failure; a
-//! batch that fails is dropped whole and read again from the log; polling and writing never overlap.
+//! batch that fails is dropped whole, with what was collected meanwhile, and read again from the log. The next batch is
+//! collected while one is written; nothing is taken away from this process before the writing has ended.
 //! On failure: a store that is away is asked again with growing, jittered waits, for ever, while the consumer stays
 //! in its group and `/ready` says why; a lost place in the group means a new consumer. Fenced by another process with
 //! the same slot: it stays away for a minute. A batch that was not answered in time is halved, and grows again with each
@@ -86,7 +87,7 @@ pub(super) fn run(place: &Place<'_>, limits: Limits, mut store: impl Store) -> R
     place.health.bad(place.which.stage(), "no partition assigned yet");
     while !place.stop.is_stopped() {
         place.pulse.beat();
-        let source = Source::open(place.kafka, place.which, place.slot, &limits, place.tables)?;
+        let source = Source::open(place.kafka, place.which, place.slot, place.tables)?;
         let mut member = Member {
             place,
             configured: limits,
@@ -127,13 +128,12 @@ struct Member<'a> {
 impl Member<'_> {
     /// Until told to stop (`Ok`) or the place in the group is lost.
     fn run(&mut self, store: &mut impl Store) -> Result<(), Failure> {
-        let mut batch = Batch::default();
+        let (mut batch, mut next) = (Batch::default(), Batch::default());
         let mut housekeeping = clock::Deadline::after(HOUSEKEEPING);
         while !self.place.stop.is_stopped() {
             self.place.pulse.beat();
             self.source.collect(&mut batch, &self.limits, self.place.stop)?;
-            let step = self.step(store, &mut batch, &mut housekeeping);
-            match step {
+            match self.step(store, &mut batch, &mut next, &mut housekeeping) {
                 Ok(()) => {}
                 Err(failure @ (Failure::Kafka(_) | Failure::Fenced)) => return Err(failure),
                 Err(failure @ (Failure::Store(_) | Failure::Late(_))) => {
@@ -141,6 +141,7 @@ impl Member<'_> {
                         self.limits = self.limits.smaller(&batch);
                     }
                     batch.clear();
+                    next.clear();
                     self.measures.retry();
                     self.place.complain(&failure);
                     self.source.stop_reading()?;
@@ -181,6 +182,7 @@ impl Member<'_> {
         &mut self,
         store: &mut impl Store,
         batch: &mut Batch,
+        next: &mut Batch,
         housekeeping: &mut clock::Deadline,
     ) -> Result<(), Failure> {
         let stop = self.place.stop;
@@ -194,32 +196,37 @@ impl Member<'_> {
             }
         }
         if !batch.is_empty() {
-            let begun = clock::instant();
             self.write_failed = true;
-            let write = in_time(stop, store.write(&self.source, batch, stop));
-            let stored = self.runtime.block_on(self.showing_lag(write))?;
+            let (source, limits) = (&self.source, &self.limits);
+            let (written, collected) =
+                source.beside(|| self.write(store, batch), || source.collect_ahead(next, limits, stop));
+            written?;
             self.write_failed = false;
             self.place.health.good(self.place.which.stage());
-            for range in batch.ranges(|part| self.source.stored(part)) {
-                self.source.set_stored(range.part, range.end);
-            }
-            let seconds = begun.elapsed().as_secs_f64();
-            tracing::debug!(
-                sink = self.place.which.name(),
-                records = batch.records().len(),
-                seconds,
-                "stored"
-            );
-            self.measures.stored(batch, &stored, seconds, clock::wall_ms());
             batch.clear();
+            std::mem::swap(batch, next);
             self.limits = self.limits.larger(&self.configured);
             self.backoff.reset();
+            collected?;
         }
         if housekeeping.passed() {
             *housekeeping = clock::Deadline::after(HOUSEKEEPING);
             self.show_lag();
             self.runtime.block_on(store.idle(&self.source))?;
         }
+        Ok(())
+    }
+
+    fn write(&self, store: &mut impl Store, batch: &Batch) -> Result<(), Failure> {
+        let (stop, begun) = (self.place.stop, clock::instant());
+        let write = in_time(stop, store.write(&self.source, batch, stop));
+        let stored = self.runtime.block_on(self.showing_lag(write))?;
+        for range in batch.ranges(|part| self.source.stored(part)) {
+            self.source.set_stored(range.part, range.end);
+        }
+        let seconds = begun.elapsed().as_secs_f64();
+        tracing::debug!(sink = self.place.which.name(), records = batch.records().len(), seconds, "stored");
+        self.measures.stored(batch, &stored, seconds, clock::wall_ms());
         Ok(())
     }
 }

@@ -1,11 +1,12 @@
 //! Which partitions the group gave to this member, and where each is.
 //!
-//! Comes in: rebalances, served inside `poll`, so on the sink's own thread; what the sink collected and stored.
+//! Comes in: rebalances, served inside `poll`; what the sink collected and stored.
 //! Guarantees: a new partition is acknowledged with an empty assignment and waits until its store said from where to read
-//! it; one that is taken away stops at once and is named in [`Owned::take_revoked`].
+//! it; one that is taken away stops at once and is named in [`Owned::take_revoked`]. While a batch is written nothing is
+//! taken away: who owns a partition next finds what this process wrote of it, and nothing comes after.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use rdkafka::TopicPartitionList;
 use rdkafka::bindings::rd_kafka_resp_err_t;
@@ -21,7 +22,17 @@ pub(super) struct Position {
     pub(super) stored: i64,
     pub(super) collected: i64,
     /// Kafka's timestamp of the first record that was handed out and is not stored.
-    pub(super) oldest_ms: Option<i64>,
+    oldest_ms: Option<i64>,
+    /// The same of what was handed out since the writing began.
+    ahead_ms: Option<i64>,
+}
+
+impl Position {
+    /// The store has it up to `end` now.
+    pub(super) fn store(&mut self, end: i64) {
+        self.stored = end;
+        self.oldest_ms = self.ahead_ms.take();
+    }
 }
 
 /// Where a partition that is not being read was, as far as known.
@@ -40,6 +51,8 @@ pub(super) struct Owned {
     started: BTreeMap<Part, Position>,
     /// Taken away since the last look.
     revoked: Vec<Part>,
+    /// A batch is being written.
+    writing: bool,
 }
 
 impl Owned {
@@ -51,8 +64,12 @@ impl Owned {
     /// Reads this one from here on: whether it was waiting.
     pub(super) fn start(&mut self, part: Part, offset: i64) -> bool {
         let waiting = self.waiting.remove(&part);
-        let position =
-            waiting.map(|was| Position { stored: offset, collected: offset, oldest_ms: was.oldest_ms });
+        let position = waiting.map(|was| Position {
+            stored: offset,
+            collected: offset,
+            oldest_ms: was.oldest_ms,
+            ahead_ms: None,
+        });
         self.started.extend(position.map(|position| (part, position)));
         position.is_some()
     }
@@ -61,7 +78,10 @@ impl Owned {
     pub(super) fn stop(&mut self) -> Vec<Part> {
         let stopped = std::mem::take(&mut self.started);
         let parts = stopped.keys().copied().collect();
-        let wait = |Position { stored, oldest_ms, .. }| Waiting { stored: Some(stored), oldest_ms };
+        let wait = |Position { stored, oldest_ms, ahead_ms, .. }| Waiting {
+            stored: Some(stored),
+            oldest_ms: oldest_ms.or(ahead_ms),
+        };
         self.waiting.extend(stopped.into_iter().map(|(part, position)| (part, wait(position))));
         parts
     }
@@ -74,6 +94,21 @@ impl Owned {
     /// The same, to be moved on.
     pub(super) fn position_mut(&mut self, part: Part) -> Option<&mut Position> {
         self.started.get_mut(&part)
+    }
+
+    /// A record of a partition that is being read was handed out, of this time.
+    pub(super) fn collected(&mut self, part: Part, offset: i64, timestamp: i64) {
+        let writing = self.writing;
+        if let Some(position) = self.started.get_mut(&part) {
+            position.collected = offset + 1;
+            let first = if writing { &mut position.ahead_ms } else { &mut position.oldest_ms };
+            first.get_or_insert(timestamp);
+        }
+    }
+
+    /// Whether a batch is being written.
+    pub(super) const fn is_writing(&self) -> bool {
+        self.writing
     }
 
     /// Up to where each one that is being read is stored.
@@ -90,7 +125,8 @@ impl Owned {
 
     /// When Kafka got the oldest record of each that was collected and is not stored.
     pub(super) fn oldest(&self) -> Vec<(Topic, i64)> {
-        let started = self.started.iter().map(|(part, position)| (part.topic, position.oldest_ms));
+        let oldest = |position: &Position| position.oldest_ms.or(position.ahead_ms);
+        let started = self.started.iter().map(|(part, position)| (part.topic, oldest(position)));
         let waiting = self.waiting.iter().map(|(part, was)| (part.topic, was.oldest_ms));
         started.chain(waiting).filter_map(|(topic, oldest)| Some((topic, oldest?))).collect()
     }
@@ -113,16 +149,38 @@ impl Owned {
 #[derive(Debug)]
 pub(super) struct Ownership {
     owned: Mutex<Owned>,
+    written: Condvar,
     tables: OwnTables,
 }
 
 impl Ownership {
     pub(super) fn new(tables: OwnTables) -> Self {
-        Self { owned: Mutex::default(), tables }
+        Self { owned: Mutex::default(), written: Condvar::new(), tables }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Owned> {
         self.owned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A batch is being written from now on.
+    pub(super) fn begin_writing(&self) {
+        self.lock().writing = true;
+    }
+
+    /// It is written, or given up.
+    pub(super) fn end_writing(&self) {
+        let mut owned = self.lock();
+        owned.writing = false;
+        for position in owned.started.values_mut() {
+            position.oldest_ms = position.oldest_ms.or(position.ahead_ms.take());
+        }
+        self.written.notify_all();
+    }
+
+    /// Takes these away, as soon as nothing is being written: those that were being read.
+    fn revoke(&self, parts: Vec<Part>) -> Vec<Part> {
+        let owned = self.written.wait_while(self.lock(), |owned| owned.writing);
+        owned.unwrap_or_else(PoisonError::into_inner).revoke(parts)
     }
 
     /// The topic of a name.
@@ -150,7 +208,7 @@ impl ConsumerContext for Ownership {
             consumer.incremental_assign(&TopicPartitionList::new())
         } else {
             tracing::info!(partitions, lost = consumer.assignment_lost(), "partitions revoked");
-            consumer.incremental_unassign(&list_of(&self.lock().revoke(parts)))
+            consumer.incremental_unassign(&list_of(&self.revoke(parts)))
         };
         if let Err(error) = done {
             tracing::error!(%error, "rebalance refused by the client library");
@@ -165,4 +223,57 @@ pub(super) fn list_of(parts: &[Part]) -> TopicPartitionList {
         list.add_partition(part.topic.name(), part.partition);
     }
     list
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const PART: Part = Part { topic: Topic::Enriched, partition: 3 };
+
+    fn owns_part() -> Ownership {
+        let ownership = Ownership::new(OwnTables::default());
+        ownership.lock().waiting.insert(PART, Waiting::default());
+        assert!(ownership.lock().start(PART, 10));
+        ownership
+    }
+
+    #[test]
+    fn nothing_is_taken_away_while_a_batch_is_written() {
+        let ownership = owns_part();
+        ownership.begin_writing();
+        std::thread::scope(|threads| {
+            let revoke = threads.spawn(|| ownership.revoke(vec![PART]));
+            std::thread::park_timeout(Duration::from_millis(50));
+            assert!(!revoke.is_finished(), "it did not wait");
+            ownership.lock().position_mut(PART).unwrap().store(20);
+            ownership.end_writing();
+            assert_eq!(revoke.join().unwrap(), [PART]);
+        });
+        assert_eq!(ownership.lock().take_revoked(), [PART]);
+        assert!(ownership.lock().position(PART).is_none());
+    }
+
+    #[test]
+    fn the_oldest_record_is_the_first_that_is_not_stored() {
+        let ownership = owns_part();
+        let oldest = || ownership.lock().oldest();
+        let collected = |offset, ms| ownership.lock().collected(PART, offset, ms);
+        assert!(oldest().is_empty());
+        collected(10, 1_000);
+        collected(11, 1_001);
+        ownership.begin_writing();
+        collected(12, 1_002);
+        collected(13, 1_003);
+        assert_eq!(oldest(), [(PART.topic, 1_000)]);
+        ownership.lock().position_mut(PART).unwrap().store(12);
+        ownership.end_writing();
+        assert_eq!(oldest(), [(PART.topic, 1_002)]);
+        ownership.begin_writing();
+        collected(14, 1_004);
+        assert_eq!(ownership.lock().stop(), [PART]);
+        assert_eq!(oldest(), [(PART.topic, 1_002)], "also of what was given up");
+    }
 }

@@ -19,11 +19,14 @@ use super::super::row::{self, Reading, RowError};
 use super::super::table::{Cell, Row, table};
 use super::super::{Failure, SinkName};
 use super::ANSWER;
-use super::load::{self, Loaded, load};
+use super::load::{self, Lines, Loaded, load};
 use statement::Insert;
 pub(super) use statement::{ID, columns};
 
 mod statement;
+
+/// Rows that are made while the server works on those before.
+const PORTION: usize = 512;
 
 /// What came of a batch.
 #[derive(Debug, Default)]
@@ -95,25 +98,15 @@ pub(super) async fn insert(
         let mut is_row = vec![false; records.len()];
         for target in tables.targets(topic, SinkName::Mysql) {
             let mut pending = Pending::new(target, records.len(), tables);
-            for (record, is_row) in records.iter().zip(&mut is_row) {
-                match pending.maker.row(record, batch.value(record), &mut pending.values) {
-                    Ok(Some(received)) => {
-                        *is_row = true;
-                        pending.records.push(**record);
-                        if matches!(target, Target::Fixed(Topic::Enriched)) {
-                            inserted.receipts.add(received);
-                        }
-                    }
-                    Ok(None) => {}
-                    Err(error) => pending.refuse(record, &error, &mut inserted.letters),
-                }
-            }
-            if *loads && pending.may_load() {
-                match pending.load(connection).await? {
+            if *loads && pending.may_load(records.len()) {
+                match pending.load(connection, batch, &records, &mut is_row, &mut inserted).await? {
                     Loaded::All => continue,
                     Loaded::Refused => {}
                     Loaded::NotAllowed => *loads = false,
                 }
+                pending.make_again(batch);
+            } else {
+                pending.make(batch, &records, &mut is_row, &mut inserted);
             }
             pending.insert(connection, batch, &mut inserted.letters).await?;
         }
@@ -135,7 +128,7 @@ impl Pending {
         };
         Self {
             target,
-            values: Vec::with_capacity(records * insert.columns.len()),
+            values: Vec::new(),
             records: Vec::with_capacity(records),
             maker: Maker::new(target),
             insert,
@@ -157,13 +150,54 @@ impl Pending {
     }
 
     /// Many rows, of which none can replace another.
-    fn may_load(&self) -> bool {
-        self.records.len() >= load::ROWS_MIN && self.insert.tail.is_empty()
+    fn may_load(&self, records: usize) -> bool {
+        records >= load::ROWS_MIN && self.insert.tail.is_empty()
     }
 
-    async fn load(&self, connection: &mut Conn) -> Result<Loaded, Failure> {
+    /// Makes the rows of these records: which of them are one, and letters of those that none can be made of.
+    fn make(&mut self, batch: &Batch, records: &[&Record], is_row: &mut [bool], inserted: &mut Inserted) {
+        for (record, is_row) in records.iter().zip(is_row) {
+            match self.maker.row(record, batch.value(record), &mut self.values) {
+                Ok(Some(received)) => {
+                    *is_row = true;
+                    self.records.push(**record);
+                    if matches!(self.target, Target::Fixed(Topic::Enriched)) {
+                        inserted.receipts.add(received);
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => self.refuse(record, &error, &mut inserted.letters),
+            }
+        }
+    }
+
+    /// The rows once more that were made and sent, and are not in.
+    fn make_again(&mut self, batch: &Batch) {
+        for record in &self.records {
+            let decoded = self.maker.row(record, batch.value(record), &mut self.values);
+            decoded.expect("it decoded when it was sent, and decoding is pure");
+        }
+    }
+
+    /// Makes the rows of these records and sends them as they are made.
+    async fn load(
+        &mut self,
+        connection: &mut Conn,
+        batch: &Batch,
+        records: &[&Record],
+        is_row: &mut [bool],
+        inserted: &mut Inserted,
+    ) -> Result<Loaded, Failure> {
         let Insert { table, columns, binary, .. } = &self.insert;
-        load(connection, table, columns, binary, &self.values).await
+        let (table, columns, binary) = (*table, columns.clone(), binary.clone());
+        let made = async |lines: &mut Lines| {
+            for (records, is_row) in records.chunks(PORTION).zip(is_row.chunks_mut(PORTION)) {
+                self.make(batch, records, is_row, inserted);
+                lines.send(&self.values).await;
+                self.values.clear();
+            }
+        };
+        load(connection, table, &columns, &binary, made).await
     }
 
     async fn insert(

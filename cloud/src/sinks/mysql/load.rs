@@ -1,6 +1,7 @@
 //! Rows into the open transaction as one text: LOAD DATA LOCAL, which costs the server a third less than INSERT.
 //!
-//! Comes in: rows of values. Goes out: one statement and its text.
+//! Comes in: rows of values, portion by portion. Goes out: one statement and its text; the server works on a portion
+//! while the next one is made.
 //! Guarantees: all rows are in the open transaction, or none is and the caller inserts them. The server does not refuse a
 //! LOCAL row that it dislikes, it bends it or leaves it out and counts a warning: any warning, and any other number of
 //! rows than were sent, takes the whole statement back.
@@ -15,6 +16,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Value};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::super::Failure;
 use super::{ANSWER, answer};
@@ -35,21 +37,45 @@ pub(super) enum Loaded {
     NotAllowed,
 }
 
-/// Loads rows of `columns`, of which those in `binary` hold bytes and not text.
+/// Where the rows of a statement go while they are made.
+pub(super) struct Lines {
+    binary: Vec<bool>,
+    rows: usize,
+    /// Holds no more than the batch: nothing is gained by waiting for room.
+    out: UnboundedSender<Bytes>,
+}
+
+impl Lines {
+    /// Sends these rows.
+    pub(super) async fn send(&mut self, values: &[Value]) {
+        self.rows += values.len() / self.binary.len();
+        // Nobody reads it: the statement has failed, and says so.
+        let _refused = self.out.send(text(&self.binary, values).into());
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Loads rows of `columns`, of which those in `binary` hold bytes and not text, as they are made.
 pub(super) async fn load(
     connection: &mut Conn,
     table: &str,
     columns: &[&str],
     binary: &[&str],
-    values: &[Value],
+    make: impl AsyncFnOnce(&mut Lines),
 ) -> Result<Loaded, Failure> {
-    let rows = values.len() / columns.len();
     let is_binary: Vec<bool> = columns.iter().map(|name| binary.contains(name)).collect();
-    let body = text(&is_binary, values);
+    let statement = statement(table, columns, &is_binary);
     answer(connection.query_drop("SAVEPOINT weir_load")).await?;
-    connection.set_infile_handler(async { Ok(Box::pin(Once(Some(body.into()))) as _) });
-    let done = connection.query_drop(statement(table, columns, &is_binary));
-    let loaded = match tokio::time::timeout(ANSWER, done).await {
+    let (out, body) = unbounded_channel();
+    connection.set_infile_handler(async { Ok(Box::pin(Body(body)) as _) });
+    let mut lines = Lines { binary: is_binary, rows: 0, out };
+    let made = async move {
+        make(&mut lines).await;
+        lines.rows
+    };
+    let done = tokio::time::timeout(ANSWER, connection.query_drop(statement));
+    let (done, rows) = tokio::join!(done, made);
+    let loaded = match done {
         Ok(Ok(())) if connection.get_warnings() == 0 && connection.affected_rows() == rows as u64 => {
             Loaded::All
         }
@@ -137,14 +163,14 @@ fn escaped(bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(rest);
 }
 
-/// A stream of one piece.
-struct Once(Option<Bytes>);
+/// The text as the client library wants it.
+struct Body(UnboundedReceiver<Bytes>);
 
-impl Stream for Once {
+impl Stream for Body {
     type Item = std::io::Result<Bytes>;
 
-    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Poll::Ready(self.0.take().map(Ok))
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_recv(context).map(|portion| portion.map(Ok))
     }
 }
 
