@@ -3,7 +3,7 @@
 //! Comes in: readings, the watermark. Goes out: results. Guarantees: while it is open, a session reaches from its first
 //! reading to its last + gap, takes what lies less than a gap away from it as long as it stays within its greatest
 //! length, and joins the next one where they meet. Once sent it keeps its start and its end; late readings between them
-//! are a new revision, until its end + lateness. On failure: a reading so late that a session of it alone would be over
+//! are a new revision, until its end + lateness; no other session ever has both. On failure: a reading so late that a session of it alone would be over
 //! changes nothing; nor does one that would make more sessions than allowed.
 
 use super::codec::{Corrupt, Cursor, put_length, put_unsigned};
@@ -30,6 +30,14 @@ const fn limits(form: &Form) -> (i64, i64) {
         Kind::Session { gap_ms, length_ms_max } => (gap_ms.cast_signed(), length_ms_max.cast_signed()),
         _ => (1, 1),
     }
+}
+
+/// When a session that was sent is forgotten. One that its length cut short is kept until no reading of it could begin
+/// another: that one could get the same start and end, and be taken for a revision of this.
+const fn forgotten(form: &Form, (start, end): (i64, i64)) -> i64 {
+    let (gap, length) = limits(form);
+    let last = if end - start < length { end } else { end - 1 + gap };
+    last + form.lateness
 }
 
 impl Session {
@@ -67,6 +75,9 @@ impl Sessions {
         let time = entry.time;
         let sent = |s: &Session| s.fixed.is_some_and(|(start, end)| (start..end).contains(&time));
         if let Some(session) = self.0.iter_mut().find(|s| sent(s)) {
+            if session.bounds(form).1 + form.lateness <= watermark {
+                return Placed::Late;
+            }
             entry.put(&form.plan, &mut session.tally);
             session.send(emit);
             return Placed::Entered;
@@ -115,12 +126,12 @@ impl Sessions {
                 session.send(emit);
             }
         }
-        self.0.retain(|s| s.fixed.is_none_or(|(_, end)| end + form.lateness > to));
+        self.0.retain(|s| s.fixed.is_none_or(|bounds| forgotten(form, bounds) > to));
     }
 
     /// The watermark at which [`Self::close`] has something to do.
     pub(super) fn next(&self, form: &Form) -> i64 {
-        let when = |s: &Session| s.bounds(form).1 + if s.fixed.is_some() { form.lateness } else { 0 };
+        let when = |s: &Session| s.fixed.map_or_else(|| s.bounds(form).1, |bounds| forgotten(form, bounds));
         self.0.iter().map(when).min().unwrap_or(i64::MAX)
     }
 

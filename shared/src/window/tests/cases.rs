@@ -346,3 +346,21 @@ fn percentiles_are_within_one_percent_over_many_magnitudes() {
         assert!((found / exact - 1.0).abs() <= 0.010_000_1, "p{p}: {found}, exact {exact}");
     }
 }
+
+#[test]
+fn no_session_gets_the_start_and_the_end_of_one_that_its_length_cut_short() {
+    let mut rule = Rule::new("visit", Kind::Session { gap_ms: 7, length_ms_max: 7 });
+    (rule.delay_ms, rule.lateness_ms) = (6, 1);
+    let mut run = one(rule);
+    run.on_time("d", 1_007, 1.0);
+    run.on_time("d", 1_013, 1.0);
+    run.on_time("d", 1_022, 1.0);
+    assert_eq!(run.windows(), [[1_007, 1_014, 0, 2]]);
+    // A session of the first alone would not be over, and the second would belong to it.
+    for time in [1_012, 1_007] {
+        run.engine.reading(&single("d", time, 1.0), 1_022, &mut run.out);
+        assert!(run.told()[0].starts_with("late visit d"), "{time}");
+    }
+    run.on_time("d", 1_100, 1.0);
+    assert_eq!(run.windows(), [[1_022, 1_029, 0, 1]]);
+}

@@ -75,6 +75,13 @@ fn spans(rule: &Rule) -> Option<(i64, i64, i64)> {
     Some((size.cast_signed(), slide.cast_signed(), divisor(size, slide).cast_signed()))
 }
 
+/// A session of the greatest length is kept until a reading of it would be too late for a session of its own.
+fn forgotten(rule: &Rule, (start, end): (i64, i64)) -> i64 {
+    let Kind::Session { gap_ms, length_ms_max } = rule.kind else { return 0 };
+    let is_longest = end - start == length_ms_max.cast_signed();
+    end + rule.lateness_ms.cast_signed() + if is_longest { gap_ms.cast_signed() - 1 } else { 0 }
+}
+
 fn bounds(rule: &Rule, session: &Session) -> (i64, i64) {
     let Kind::Session { gap_ms, length_ms_max } = rule.kind else { return (0, 0) };
     let first = session.readings.iter().map(|r| r.time).min().unwrap();
@@ -135,7 +142,8 @@ impl Key {
             let gone = |r: &Given| r.time.div_euclid(slide) * slide + size + lateness;
             return open.chain(self.readings.iter().map(gone).filter(|e| *e > watermark)).collect();
         }
-        let session = |s: &Session| bounds(rule, s).1 + if s.fixed.is_some() { lateness } else { 0 };
+        let session =
+            |s: &Session| s.fixed.map_or_else(|| bounds(rule, s).1, |bounds| forgotten(rule, bounds));
         self.sessions.iter().map(session).collect()
     }
 }
@@ -199,8 +207,7 @@ impl Model {
             }
         }
         let key = self.keys.get_mut(name).unwrap();
-        let lateness = rule.lateness_ms.cast_signed();
-        key.sessions.retain(|s| s.fixed.is_none_or(|(_, end)| end + lateness > now));
+        key.sessions.retain(|s| s.fixed.is_none_or(|bounds| forgotten(&rule, bounds) > now));
     }
 
     fn send(&mut self, name: &(usize, String), start: i64, end: i64) {
@@ -303,6 +310,10 @@ impl Model {
         let watermark = key.watermark.unwrap_or(NEVER);
         let sent = |s: &Session| s.fixed.is_some_and(|(start, end)| (start..end).contains(&given.time));
         if let Some(at) = key.sessions.iter().position(sent) {
+            if bounds(rule, &key.sessions[at]).1 + rule.lateness_ms.cast_signed() <= watermark {
+                self.out.push(Out::Late { rule: name.0, watermark });
+                return;
+            }
             key.sessions[at].readings.push(given);
             self.send_session(name, at);
             return;
