@@ -31,7 +31,7 @@ use crate::report::Report;
 use crate::suite::{self, Lab as _, beside};
 
 /// Readings a second: two cores that carry all servers work off a minute of them in a few seconds.
-const RATE: u64 = 500;
+const RATE: u64 = 400;
 const DEVICES: u64 = 2000;
 const EDGES: u64 = 4;
 const PARTITIONS: i32 = 4;
