@@ -7,9 +7,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use weir_shared::config::{Problems, Section, check};
+use weir_shared::tls::Tls;
 
 use crate::kafka::KafkaConfig;
 use crate::process::ProcessConfig;
+use crate::process::join::config::DimensionConfig;
 use crate::rules::store::config::RulesConfig;
 use crate::sinks::config::SinksConfig;
 
@@ -33,6 +35,8 @@ pub(crate) struct Config {
     pub(crate) rules: RulesConfig,
     /// The stores.
     pub(crate) sinks: SinksConfig,
+    /// Who is spoken to with TLS.
+    pub(crate) peers: Vec<(String, Tls)>,
 }
 
 /// Why there is no configuration.
@@ -72,7 +76,25 @@ fn read(root: &Section<'_>) -> Config {
         process: ProcessConfig::read(root),
         sinks: SinksConfig::read(root, &rules.topics),
         rules,
+        peers: peers(root),
     }
+}
+
+fn peers(root: &Section<'_>) -> Vec<(String, Tls)> {
+    let sink = root.section("sink");
+    let of = |name: &str, section: &Section<'_>| Tls::read(section).map(|tls| (name.to_owned(), tls));
+    let of_url = |name: &str| {
+        let section = sink.section(name);
+        let tls = Tls::files(&section.section("tls"));
+        (section.boolean("enabled") && section.string("url").starts_with("https"))
+            .then(|| (name.to_owned(), tls))
+    };
+    let mut peers = DimensionConfig::peers(root);
+    peers.extend(of("kafka", &root.section("kafka")));
+    peers.extend(of("rules", &root.section("rules")));
+    peers.extend(of("mysql", &sink.section("mysql")));
+    peers.extend(["elasticsearch", "clickhouse"].into_iter().filter_map(of_url));
+    peers
 }
 
 #[cfg(test)]

@@ -10,12 +10,14 @@
 pub(crate) mod native;
 pub(crate) mod topic_ids;
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use rdkafka::consumer::ConsumerContext;
-use rdkafka::error::KafkaError;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, ClientContext};
 use weir_shared::config::Section;
+use weir_shared::kafka_security::{Security, explained};
 
 /// How long a question to a broker may take before it is asked again.
 pub(crate) const ASK: Duration = Duration::from_secs(5);
@@ -52,6 +54,8 @@ const PINNED: [&str; 17] = [
 pub(crate) struct KafkaConfig {
     /// `host:port`, comma separated.
     pub(crate) brokers: String,
+    /// TLS and login.
+    pub(crate) security: Security,
     /// Passed on to librdkafka.
     pub(crate) options: Vec<(String, String)>,
     /// Partitions of the topics that `init` creates.
@@ -71,6 +75,28 @@ impl ClientContext for Quiet {
 
 impl ConsumerContext for Quiet {}
 
+/// Of clients that ask at a start: keeps why a connection failed, which says more than the error of the question.
+#[derive(Default)]
+pub(crate) struct Heard(Mutex<String>);
+
+impl ClientContext for Heard {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!("kafka: {error}: {reason}");
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = explained(reason);
+        }
+    }
+}
+
+impl ConsumerContext for Heard {}
+
+/// Why a question of this client was not answered.
+pub(crate) fn heard(asker: &BaseConsumer<Heard>, error: &KafkaError) -> String {
+    while let Some(Err(_)) = asker.poll(Duration::ZERO) {}
+    let reason = asker.context().0.lock().unwrap_or_else(PoisonError::into_inner);
+    if reason.is_empty() { error.to_string() } else { reason.clone() }
+}
+
 impl KafkaConfig {
     /// Reads `[kafka]` of the root section.
     pub(crate) fn read(root: &Section<'_>) -> Self {
@@ -87,6 +113,7 @@ impl KafkaConfig {
         }
         let config = Self {
             brokers: kafka.required("brokers", "host:port of one or more brokers"),
+            security: Security::read(&kafka),
             options,
             partitions: narrow(kafka.integer("partitions", 1..=10_000)),
             replication: narrow(kafka.integer("replication", 1..=32)),
@@ -105,6 +132,9 @@ impl KafkaConfig {
             .set("socket.keepalive.enable", "true")
             .set("reconnect.backoff.max.ms", "2000")
             .set("topic.metadata.refresh.interval.ms", "30000");
+        for (name, value) in self.security.librdkafka() {
+            config.set(name, value);
+        }
         for (name, value) in &self.options {
             config.set(name, value);
         }

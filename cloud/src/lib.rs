@@ -7,6 +7,7 @@
 
 mod config;
 mod connect;
+mod database;
 mod dlq;
 mod faults;
 mod init;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use weir_shared::admin::{Admin, Health, serve};
 use weir_shared::pulse::Pulses;
 use weir_shared::supervise::{Error, Supervisor};
+use weir_shared::tls::expiry;
 
 use crate::config::Config;
 use crate::connect;
@@ -59,7 +60,7 @@ pub(crate) fn run(config: Config, roles: &Roles) -> Result<(), Error> {
     let (live, ready) = (Health::default(), Health::default());
     let admin = Admin { metrics: handle, live: live.clone(), ready: ready.clone() };
     let more_topics = init::more_topics(&config);
-    let Config { slot, admin: address, kafka, mut process, rules, sinks } = config;
+    let Config { slot, admin: address, kafka, mut process, rules, sinks, peers } = config;
     process.more_topics = more_topics;
     let mut pulses = Pulses::default();
     let mut supervisor = Supervisor::new();
@@ -92,6 +93,11 @@ pub(crate) fn run(config: Config, roles: &Roles) -> Result<(), Error> {
         let pulse = pulses.add(name.stage(), WRITE_MAX);
         supervisor.spawn(&format!("sink-{}", name.name()), move |stop| {
             sinks::run(name, &kafka, &slot, &sinks, (&ready, &pulse), &stop)
+        })?;
+    }
+    if !peers.is_empty() {
+        supervisor.spawn("certificates", move |stop| {
+            expiry::watch("weir_cloud_tls_not_after_seconds", &peers, &stop)
         })?;
     }
     supervisor.spawn("pulse", move |stop| pulses.watch(&live, &ready, || {}, &stop))?;

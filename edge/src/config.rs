@@ -1,7 +1,7 @@
 //! The configuration of `weir-edge`: its reference is compiled in.
 //!
 //! Comes in: the text of a TOML file. Goes out: a [`Config`], or every problem with file, line and column.
-//! Pure: opens and reads nothing.
+//! Opens nothing; reads only the files that it names as secrets and certificates.
 
 mod clock;
 mod flows;
@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use crate::windows::rules::FlowRule;
 use weir_shared::config::{self, Problems, Section};
+use weir_shared::kafka_security::Security;
+use weir_shared::tls::Tls;
 
 use crate::decode::json::Mapping;
 use crate::decode::times::Times;
@@ -137,6 +139,7 @@ fn mqtt(s: &Section<'_>, name: &str, memory_bytes_max: usize) -> MqttConfig {
         port: u16::try_from(s.integer("port", 1..=65_535)).unwrap_or(u16::MAX),
         client_id: if client_id.is_empty() { format!("weir-edge-{name}") } else { client_id },
         login: (s.string("username"), s.string("password")),
+        tls: Tls::read(s),
         topics,
         keep_alive: Duration::from_secs(s.integer("keep_alive_s", 1..=3600)),
         packet_bytes_max: size(s, "packet_bytes_max", 1024..=268_435_455),
@@ -177,6 +180,7 @@ fn kafka_config(s: &Section<'_>, edge: String) -> KafkaConfig {
         record_bytes_max: size(s, "record_bytes_max", 1024..=64 << 20),
         cursor: s.millis("cursor_ms", 10..=60_000),
         bytes_per_s_max: s.integer("bytes_per_s_max", 0..=u64::from(u32::MAX)),
+        security: Security::read(s),
         options,
     };
     // Only librdkafka knows its options: ask it, without opening anything.

@@ -18,6 +18,7 @@ use flume::{Receiver, Sender};
 use weir_shared::admin::Health;
 use weir_shared::backoff::Backoff;
 use weir_shared::clock::{self, Deadline};
+use weir_shared::kafka_security::RENEWED;
 use weir_shared::pulse::Pulse;
 use weir_shared::record::StreamId;
 use weir_shared::supervise::{Error, Stop};
@@ -64,6 +65,8 @@ const OPENING: Duration = Duration::from_secs(10);
 pub(crate) struct Wiring {
     /// Which lane this is, and how it complains.
     pub lane: usize,
+    /// Name of its flow.
+    pub flow: String,
     /// Name under which it complains.
     pub who: String,
     /// To the ingest stage.
@@ -122,7 +125,7 @@ impl Forwarder {
             bounds =
                 vec![Bounds { position: cursor.position, end: position }, Bounds { position, end: u64::MAX }];
         }
-        let now = clock::instant();
+        let (now, measures) = (clock::instant(), Measures::new(&wiring.flow));
         Self {
             bandwidth: Bandwidth::new(config.bytes_per_s_max, now),
             config,
@@ -134,7 +137,7 @@ impl Forwarder {
             prefixes: cursor.prefixes,
             refusals: Refusals::default(),
             heard: now,
-            measures: Measures::new(),
+            measures,
         }
     }
 
@@ -169,6 +172,7 @@ impl Forwarder {
 
     /// One producer, from its start to its first error.
     fn incarnation(&mut self, stop: &Stop) -> Result<(), Trouble> {
+        let mut renewals = self.config.security.renewals();
         let producer = Producer::new(&self.config)?;
         self.heard = clock::instant();
         self.check_topics(&producer)?;
@@ -188,6 +192,9 @@ impl Forwarder {
             }
             self.note_silence(&producer, &ranges)?;
             self.note_cursor(&mut ranges, &mut cursor_due)?;
+            if renewals.came(&self.config.security) {
+                return Err(Trouble::retry(RENEWED));
+            }
         }
         let deadline = Deadline::after(DRAIN);
         while ranges.in_flight() > 0 && !deadline.passed() {

@@ -20,6 +20,7 @@ use weir_shared::pulse::Pulses;
 use weir_shared::record::StreamId;
 use weir_shared::supervise::Supervisor;
 use weir_shared::timeline::{Mending, Timeline};
+use weir_shared::tls::expiry;
 
 use crate::clocks::Clocks;
 use crate::config::Config;
@@ -128,6 +129,14 @@ pub(crate) fn run(config: Config) -> Result<()> {
         let nudge = || drop(waiting.try_send(Event::Nudge));
         pulses.watch(&live, &shown, nudge, &stop)
     })?;
+    let peers = [("mqtt", &config.mqtt.tls), ("kafka", &config.kafka.security.tls)];
+    let peers: Vec<_> =
+        peers.into_iter().filter_map(|(name, tls)| Some((name.to_owned(), tls.clone()?))).collect();
+    if !peers.is_empty() {
+        supervisor.spawn("certificates", move |stop| {
+            expiry::watch("weir_edge_tls_not_after_seconds", &peers, &stop)
+        })?;
+    }
     let source = mqtt::Wiring { events, durable, session, open: opened, connected, ready };
     spawn_sources(&mut supervisor, config.files, config.mqtt, marks, source)?;
     supervisor.run(STOP).map_err(|e| anyhow::anyhow!(e)).context("weir-edge stopped")
@@ -203,6 +212,7 @@ fn open_flow(
         forward::Start { stream: opening.stream, position, topics, cursor, live_first: flow.live_first };
     let forwarding = forward::Wiring {
         lane: at,
+        flow: flow.name.clone(),
         who: if flow.name == Flow::DEFAULT { "kafka".to_owned() } else { format!("kafka ({})", flow.name) },
         events: common.events.clone(),
         wake: woken_forward,
@@ -218,6 +228,7 @@ fn open_flow(
         wake.push(wake_windows);
         let wiring = windows::Wiring {
             lane: at,
+            flow: flow.name.clone(),
             events: common.events.clone(),
             wake: woken_windows,
             durable: writer.durable(),

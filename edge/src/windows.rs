@@ -67,6 +67,8 @@ pub(crate) struct Shared {
 pub(crate) struct Wiring {
     /// Which lane this is.
     pub lane: usize,
+    /// Name of its flow.
+    pub flow: String,
     /// To the ingest stage.
     pub events: Sender<Event>,
     /// From the ingest stage: something new is durable.
@@ -167,6 +169,7 @@ impl Windows {
         let now = clock::instant();
         Self {
             reader,
+            measures: Measures::new(&wiring.flow),
             wiring,
             store,
             driver,
@@ -180,7 +183,6 @@ impl Windows {
             imaged: now,
             ticked: now,
             lost,
-            measures: Measures::new(),
         }
     }
 

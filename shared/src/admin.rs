@@ -14,6 +14,7 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
 
+use crate::machine::Machine;
 use crate::supervise::{Error, Stop};
 
 /// Why something is not ready (or alive), by the name of who says so. Cheap to clone; no reason means yes.
@@ -86,8 +87,15 @@ pub fn serve(address: SocketAddr, admin: Admin, stop: &Stop) -> Result<(), Error
                 handle.run_upkeep();
             }
         };
+        let machine = Machine::default();
         let router = Router::new()
-            .route("/metrics", get(|State(a): State<Admin>| async move { a.metrics.render() }))
+            .route(
+                "/metrics",
+                get(move |State(a): State<Admin>| {
+                    machine.collect(&a.live, &a.ready);
+                    std::future::ready(a.metrics.render())
+                }),
+            )
             .route("/live", get(|State(a): State<Admin>| async move { a.live.answer() }))
             .route("/ready", get(|State(a): State<Admin>| async move { a.ready.answer() }))
             .with_state(admin);

@@ -4,7 +4,7 @@
 //! default (compiled in, and shipped as documentation). Goes out: typed values, or every [`Problem`].
 //! Guarantees: a key that the reference does not know is refused with the nearest right word; a value of another
 //! type or outside its range is refused with what is wanted; reading goes on with the default, so that one run
-//! shows all problems. Pure: reads no file and opens nothing.
+//! shows all problems. Opens nothing; reads only the files that strings name as secrets ([`crate::secret`]).
 //! On failure: a file that is not TOML gives the parser's problems alone.
 
 use std::cell::RefCell;
@@ -13,6 +13,8 @@ use std::ops::RangeInclusive;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+
+use crate::secret;
 
 /// One thing wrong with a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -189,10 +191,21 @@ impl<'a> Section<'a> {
         list
     }
 
-    /// A string.
+    /// Whether the reference has this key.
+    #[must_use]
+    pub fn has(&self, key: &str) -> bool {
+        find(Some(self.reference), key).is_some()
+    }
+
+    /// A string, with the secrets that it names.
     #[must_use]
     pub fn string(&self, key: &str) -> String {
-        self.take(key, "a string", |v| v.as_str().map(str::to_owned))
+        let text = self.take(key, "a string", |v| v.as_str().map(str::to_owned));
+        let expanded = secret::expand(&text).map(std::borrow::Cow::into_owned);
+        expanded.unwrap_or_else(|why| {
+            self.problem(key, &why);
+            text
+        })
     }
 
     /// A string that must not be empty; `want` says what it is, for the problem.

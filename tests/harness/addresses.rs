@@ -9,8 +9,14 @@ use serde::Serialize;
 
 /// Everything listens here and nowhere else.
 pub const HOST: &str = "127.0.0.1";
+/// Who logs in to Kafka where that wants a login.
+pub const KAFKA_USER: &str = "weir";
+/// See [`KAFKA_USER`].
+pub const KAFKA_PASSWORD: &str = "weir-local";
 /// User, password and database of MariaDB. The server listens on loopback only.
 pub const MYSQL_USER: &str = "weir";
+/// Who must show a certificate; the same password.
+pub const MYSQL_TLS_USER: &str = "weir_tls";
 /// Who may do anything, for faults; the same password.
 pub const MYSQL_ADMIN: &str = "weir_admin";
 /// See [`MYSQL_USER`].
@@ -119,9 +125,21 @@ impl Ports {
     pub fn cloud_admin(self) -> u16 {
         self.base + 11
     }
+    /// MQTT listener of Mosquitto with TLS, for clients that show a certificate.
+    pub fn mqtt_tls(self) -> u16 {
+        self.base + 20
+    }
+    /// Listener of Kafka with TLS, for clients that show a certificate.
+    pub fn kafka_tls(self) -> u16 {
+        self.base + 21
+    }
+    /// Listener of Kafka with TLS and SASL.
+    pub fn kafka_sasl(self) -> u16 {
+        self.base + 22
+    }
     /// The first of the ports that tests may use as they like (up to and with `base + 99`).
     pub fn first_free(self) -> u16 {
-        self.base + 20
+        self.base + 30
     }
 
     /// A database that listens on this port, as a URL.

@@ -19,6 +19,7 @@ mod readiness;
 pub mod control;
 
 pub mod addresses;
+pub mod certificates;
 pub mod places;
 
 pub mod devices;
@@ -33,5 +34,6 @@ pub mod oracle;
 
 pub mod faults;
 pub mod judge;
+pub mod tls_front;
 
 pub mod bench;

@@ -14,7 +14,7 @@
 //! numbers again.
 
 mod board;
-mod config;
+pub(crate) mod config;
 mod follow;
 mod image;
 mod load;

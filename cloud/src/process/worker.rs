@@ -23,6 +23,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use weir_shared::admin::Health;
 use weir_shared::backoff::Backoff;
 use weir_shared::clock::{self, Deadline};
+use weir_shared::kafka_security::{RENEWED, Renewals};
 use weir_shared::pulse::Pulse;
 use weir_shared::supervise::Stop;
 
@@ -67,6 +68,7 @@ pub(super) struct Worker<'a> {
     topics: Topics,
     consumer: BaseConsumer<Rebalances>,
     producer: transaction::Client,
+    renewals: Renewals,
     partitions: Partitions,
     coming: Coming,
     committed: Option<Instant>,
@@ -113,6 +115,7 @@ impl<'a> Worker<'a> {
             topics,
             consumer,
             producer: Arc::new(producer),
+            renewals: kafka.security.renewals(),
             partitions: Partitions::default(),
             coming: Coming::default(),
             committed: None,
@@ -141,6 +144,9 @@ impl<'a> Worker<'a> {
                 return Ended::Broken("no tables or rules yet".to_owned());
             };
             pulse.beat();
+            if self.renewals.came(&self.kafka.security) {
+                return Ended::Broken(RENEWED.to_owned());
+            }
             let result = self.cycle(&mut engine, &world);
             match result {
                 Ok(worked) => {

@@ -6,10 +6,12 @@
 use std::time::Duration;
 
 use weir_shared::config::Section;
+use weir_shared::tls::Tls;
 
 use super::SinkName;
 use super::batch::{Batch, Topic};
 use super::own::OwnTables;
+use crate::database;
 
 /// No batch is made smaller than this.
 const ROWS_LEAST: usize = 100;
@@ -74,6 +76,7 @@ pub(crate) struct ElasticsearchConfig {
     pub(super) url: String,
     pub(super) user: String,
     pub(super) password: String,
+    pub(super) tls: Tls,
     pub(super) prefix: String,
     pub(super) replicas: u64,
     /// Days after which documents may be deleted; 0: never.
@@ -96,6 +99,7 @@ pub(crate) struct ClickhouseConfig {
     pub(super) database: String,
     pub(super) user: String,
     pub(super) password: String,
+    pub(super) tls: Tls,
     pub(super) limits: Limits,
 }
 
@@ -133,19 +137,15 @@ fn read_mysql(section: &Section<'_>) -> Option<MysqlConfig> {
     if !section.boolean("enabled") {
         return None;
     }
-    let url = section.required("url", "mysql://user:password@host:3306/database");
-    match mysql_async::Opts::from_url(&url) {
-        _ if url.is_empty() => None,
-        Ok(options) if options.db_name().is_some() => Some(MysqlConfig { options, limits }),
-        Ok(_) => {
-            section.problem("url", "must name a database: mysql://user:password@host:3306/database");
-            None
-        }
-        Err(error) => {
-            section.problem("url", &error.to_string());
-            None
-        }
+    let url = section.required("url", database::FORM);
+    if url.is_empty() {
+        return None;
     }
+    let options = database::read(section, &url)?;
+    if options.db_name().is_none() {
+        section.problem("url", &format!("must name a database: {}", database::FORM));
+    }
+    Some(MysqlConfig { options, limits })
 }
 
 fn read_elasticsearch(section: &Section<'_>) -> Option<ElasticsearchConfig> {
@@ -155,6 +155,7 @@ fn read_elasticsearch(section: &Section<'_>) -> Option<ElasticsearchConfig> {
         url: section.string("url"),
         user: section.string("user"),
         password: section.string("password"),
+        tls: Tls::files(&section.section("tls")),
         prefix: section.required("prefix", "the first part of all index names"),
         replicas: section.integer("replicas", 0..=10),
         retention_days: section.integer("retention_days", 0..=36_500),
@@ -180,6 +181,7 @@ fn read_clickhouse(section: &Section<'_>) -> Option<ClickhouseConfig> {
         database: section.required("database", "the database of the tables"),
         user: section.string("user"),
         password: section.string("password"),
+        tls: Tls::files(&section.section("tls")),
         limits: read_limits(section, 1_000_000),
     };
     http_url(section).then_some(config)

@@ -16,6 +16,7 @@ use tokio::runtime::Runtime;
 use weir_shared::admin::Health;
 use weir_shared::backoff::Backoff;
 use weir_shared::clock;
+use weir_shared::kafka_security::{RENEWED, Renewals};
 use weir_shared::pulse::Pulse;
 use weir_shared::supervise::{Error, Stop};
 
@@ -93,6 +94,7 @@ pub(super) fn run(place: &Place<'_>, limits: Limits, mut store: impl Store) -> R
             configured: limits,
             limits,
             source,
+            renewals: place.kafka.security.renewals(),
             measures: &measures,
             runtime: &runtime,
             backoff: &mut backoff,
@@ -118,6 +120,7 @@ struct Member<'a> {
     /// Smaller while the store does not answer in time.
     limits: Limits,
     source: Source,
+    renewals: Renewals,
     measures: &'a Measures,
     runtime: &'a Runtime,
     backoff: &'a mut Backoff,
@@ -213,6 +216,9 @@ impl Member<'_> {
             *housekeeping = clock::Deadline::after(HOUSEKEEPING);
             self.show_lag();
             self.runtime.block_on(store.idle(&self.source))?;
+            if self.renewals.came(&self.place.kafka.security) {
+                return Err(Failure::Kafka(RENEWED.to_owned()));
+            }
         }
         Ok(())
     }

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use elasticsearch::Elasticsearch as Client;
 use elasticsearch::auth::Credentials;
+use elasticsearch::cert::{Certificate, CertificateValidation};
 use elasticsearch::http::Url;
 use elasticsearch::http::transport::{SingleNodeConnectionPool, Transport, TransportBuilder};
 use weir_shared::supervise::{Error, Stop};
@@ -81,6 +82,10 @@ fn client(config: &ElasticsearchConfig) -> Result<Client, Error> {
     let mut builder = TransportBuilder::new(pool).disable_proxy().timeout(ANSWER);
     if !config.user.is_empty() {
         builder = builder.auth(Credentials::Basic(config.user.clone(), config.password.clone()));
+    }
+    if let Some(ca) = &config.tls.ca_file {
+        let pem = std::fs::read(ca).map_err(|e| format!("{}: {e}", ca.display()))?;
+        builder = builder.cert_validation(CertificateValidation::Full(Certificate::from_pem(&pem)?));
     }
     let transport: Transport = builder.build()?;
     Ok(Client::new(transport))

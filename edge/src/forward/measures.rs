@@ -15,12 +15,13 @@ pub(super) struct Measures {
 }
 
 impl Measures {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(flow: &str) -> Self {
+        let of_flow = |name: &'static str| gauge!(name, "flow" => flow.to_owned());
         let measures = Self {
             restarts: counter!("weir_edge_producer_restarts_total"),
             closed: counter!("weir_edge_streams_closed_total"),
-            in_flight: gauge!("weir_edge_in_flight_records"),
-            held_bytes: gauge!("weir_edge_held_bytes"),
+            in_flight: of_flow("weir_edge_in_flight_records"),
+            held_bytes: of_flow("weir_edge_held_bytes"),
             forwarded: Sent::ALL.map(|k| counter!("weir_edge_records_forwarded_total", "topic" => k.topic())),
             backlog: Sent::ALL.map(|k| counter!("weir_edge_backlog_forwarded_total", "topic" => k.topic())),
         };

@@ -13,6 +13,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
+use weir_shared::kafka_security::explained;
 use weir_shared::record::StreamId;
 use weir_shared::supervise::Error;
 use weir_shared::wire;
@@ -22,6 +23,8 @@ use crate::journal::format::{Partitions, Place, Sent};
 
 /// Where librdkafka's own lines are filtered by.
 const LIBRDKAFKA: &str = "librdkafka";
+/// Reading what was said of a connection, after it failed.
+const REASONS: Duration = Duration::from_millis(50);
 /// How long metadata may take.
 const METADATA: Duration = Duration::from_secs(3);
 
@@ -70,6 +73,8 @@ pub(super) struct Delivery {
 #[derive(Default)]
 struct Deliveries {
     list: Mutex<Vec<Delivery>>,
+    /// Why a connection failed last.
+    heard: Mutex<String>,
     brokers_down: AtomicBool,
 }
 
@@ -77,6 +82,8 @@ impl ClientContext for Deliveries {
     fn error(&self, error: KafkaError, reason: &str) {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
             self.brokers_down.store(true, Ordering::Relaxed);
+        } else {
+            *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = explained(reason);
         }
         tracing::debug!(%error, reason, "kafka");
     }
@@ -120,7 +127,8 @@ impl Producer {
         let client = config
             .client()
             .create_with_context(Deliveries::default())
-            .map_err(|e| Trouble::Fatal(format!("kafka settings: {e}").into()))?;
+            // The settings were tried when they were read: a certificate has gone since.
+            .map_err(|e| Trouble::retry(format!("kafka settings: {e}")))?;
         Ok(Self { client, edge: config.edge.clone() })
     }
 
@@ -132,7 +140,7 @@ impl Producer {
                 .client
                 .client()
                 .fetch_metadata(Some(kind.topic()), METADATA)
-                .map_err(|e| Trouble::retry(format!("no answer from kafka: {e}")))?;
+                .map_err(|e| Trouble::retry(format!("no answer from kafka: {}", self.explained(&e))))?;
             let found = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
             *count = u32::try_from(found).unwrap_or(0);
             if found == 0 {
@@ -143,6 +151,13 @@ impl Producer {
             }
         }
         Ok(counts)
+    }
+
+    /// The reason that the client library gave last says more than its error.
+    fn explained(&self, error: &KafkaError) -> String {
+        self.client.poll(REASONS);
+        let heard = self.client.context().heard.lock().unwrap_or_else(PoisonError::into_inner);
+        if heard.is_empty() { error.to_string() } else { heard.clone() }
     }
 
     /// Hands a record over; `false` when the queue is full.

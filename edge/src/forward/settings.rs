@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use rdkafka::config::ClientConfig;
+use weir_shared::kafka_security::Security;
 
 /// Options that `kafka.options` may not change: the guarantees stand on them, or they have keys of their own.
 pub(crate) const PINNED: [&str; 16] = [
@@ -50,6 +51,8 @@ pub(crate) struct KafkaConfig {
     pub cursor: Duration,
     /// Most bytes a second, 0 for no cap.
     pub bytes_per_s_max: u64,
+    /// TLS and login.
+    pub security: Security,
     /// Further settings of librdkafka.
     pub options: Vec<(String, String)>,
 }
@@ -72,6 +75,9 @@ impl KafkaConfig {
             .set("queue.buffering.max.kbytes", QUEUE_KBYTES.max(self.record_bytes_max / 512).to_string())
             .set("socket.keepalive.enable", "true")
             .set("reconnect.backoff.max.ms", "5000");
+        for (name, value) in self.security.librdkafka() {
+            client.set(name, value);
+        }
         for (name, value) in &self.options {
             client.set(name, value);
         }

@@ -97,6 +97,7 @@ impl Machine {
         let wiring = Wiring {
             pulse: weir_shared::pulse::Pulse::default(),
             lane: 0,
+            flow: String::new(),
             who: String::new(),
             events,
             wake: flume::bounded(1).1,
@@ -274,6 +275,7 @@ fn config() -> KafkaConfig {
         record_bytes_max: 0,
         cursor: Duration::ZERO,
         bytes_per_s_max: 0,
+        security: weir_shared::kafka_security::Security::default(),
         options: Vec::new(),
     }
 }

@@ -22,6 +22,7 @@ use weir_shared::admin::Health;
 use weir_shared::backoff::Backoff;
 use weir_shared::clock;
 use weir_shared::supervise::{Error, Stop};
+use weir_shared::tls::Tls;
 
 use super::{Message, Origin, Receipt};
 use crate::events::Event;
@@ -55,6 +56,8 @@ pub(crate) struct MqttConfig {
     pub client_id: String,
     /// User and password; none where both are empty.
     pub login: (String, String),
+    /// TLS, when it is on.
+    pub tls: Option<Tls>,
     /// Topic filters.
     pub topics: Vec<String>,
     /// Ping interval.
@@ -169,7 +172,7 @@ impl<'a> Receiver<'a> {
     /// Mosquitto then sends without limit.
     async fn next(&mut self) -> Next {
         if !self.link.is_connected() {
-            return Next::Event(self.link.poll().await);
+            return Next::Event(self.link.connect(self.config.tls.as_ref()).await);
         }
         tokio::select! {
             biased;

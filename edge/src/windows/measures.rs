@@ -16,15 +16,16 @@ pub(super) struct Measures {
 }
 
 impl Measures {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(flow: &str) -> Self {
+        let of_flow = |name: &'static str| gauge!(name, "flow" => flow.to_owned());
         let measures = Self {
             failed: counter!("weir_edge_state_save_failed_total"),
             results: counter!("weir_edge_window_results_total"),
             late: counter!("weir_edge_late_readings_total"),
-            unreadable: counter!("weir_edge_windows_unreadable_total"),
-            keys: gauge!("weir_edge_window_keys"),
-            state_bytes: gauge!("weir_edge_state_bytes"),
-            position: gauge!("weir_edge_windows_position_bytes"),
+            unreadable: counter!("weir_edge_windows_unreadable_total", "flow" => flow.to_owned()),
+            keys: of_flow("weir_edge_window_keys"),
+            state_bytes: of_flow("weir_edge_state_bytes"),
+            position: of_flow("weir_edge_windows_position_bytes"),
         };
         for zero in [&measures.failed, &measures.results, &measures.late, &measures.unreadable] {
             zero.increment(0);

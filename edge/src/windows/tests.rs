@@ -239,6 +239,7 @@ fn state_that_cannot_be_read_is_replaced_as_a_whole() {
     let (durable, connected, shared) = (Arc::default(), Arc::default(), Shared::default());
     let wiring = Wiring {
         lane: 0,
+        flow: String::new(),
         events,
         wake,
         durable,

@@ -26,6 +26,18 @@ impl Admin {
         Ok(Self { runtime, http })
     }
 
+    /// The page, whatever it says; empty when nobody answers.
+    #[must_use]
+    pub fn words(&self, address: &str, path: &str) -> String {
+        self.runtime.block_on(async {
+            let answer = self.http.get(format!("http://{address}{path}")).send().await;
+            match answer {
+                Ok(answer) => answer.text().await.unwrap_or_default(),
+                Err(_) => String::new(),
+            }
+        })
+    }
+
     /// The page, if it is there and says 200.
     #[must_use]
     pub fn page(&self, address: &str, path: &str) -> Option<String> {

@@ -10,7 +10,8 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::{Recipe, text};
-use crate::addresses::{HOST, Ports};
+use crate::addresses::{HOST, KAFKA_PASSWORD, KAFKA_USER, Ports};
+use crate::certificates::Certificates;
 use crate::install;
 use crate::readiness::Probe;
 
@@ -19,13 +20,18 @@ const HEAP: &str = "-Xmx512m";
 pub(super) fn recipe(data: &Path, dist: &Path, ports: Ports) -> Result<Recipe> {
     let folder = data.join("kafka");
     let config = folder.join("server.properties");
-    let (prepare, run) = commands(dist, &config, &cluster_id()?, HEAP)?;
+    let certificates = Certificates::of(data);
+    certificates.ensure()?;
+    let (mut prepare, run) = commands(dist, &config, &cluster_id()?, HEAP)?;
+    prepare.push("--add-scram".to_owned());
+    prepare.push(format!("SCRAM-SHA-512=[name={KAFKA_USER},password={KAFKA_PASSWORD}]"));
+    let properties = properties(&folder.join("log"), ports) + &encrypted(&certificates);
     Ok(Recipe {
         name: "kafka",
-        files: vec![(config, properties(&folder.join("log"), ports))],
+        files: vec![(config, properties)],
         prepare: vec![prepare],
         run,
-        ports: vec![ports.kafka(), ports.kafka_controller()],
+        ports: vec![ports.kafka(), ports.kafka_controller(), ports.kafka_tls(), ports.kafka_sasl()],
         probe: Probe::Kafka(format!("{HOST}:{}", ports.kafka())),
         folder,
     })
@@ -75,9 +81,9 @@ fn properties(log: &Path, ports: Ports) -> String {
          node.id=1\n\
          controller.quorum.voters=1@{HOST}:{controller}\n\
          controller.listener.names=CONTROLLER\n\
-         listeners=PLAINTEXT://{HOST}:{broker},CONTROLLER://{HOST}:{controller}\n\
-         advertised.listeners=PLAINTEXT://{HOST}:{broker}\n\
-         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+         listeners=PLAINTEXT://{HOST}:{broker},CONTROLLER://{HOST}:{controller},SSL://{HOST}:{tls},SASL_SSL://{HOST}:{sasl}\n\
+         advertised.listeners=PLAINTEXT://{HOST}:{broker},SSL://{HOST}:{tls},SASL_SSL://{HOST}:{sasl}\n\
+         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL\n\
          log.dirs={log}\n\
          num.partitions=4\n\
          auto.create.topics.enable=false\n\
@@ -91,8 +97,30 @@ fn properties(log: &Path, ports: Ports) -> String {
          broker.session.timeout.ms=4000\n\
          broker.heartbeat.interval.ms=1000\n",
         broker = ports.kafka(),
+        tls = ports.kafka_tls(),
+        sasl = ports.kafka_sasl(),
         controller = ports.kafka_controller(),
         log = text(log),
+    )
+}
+
+/// The two listeners with TLS: one for clients that show a certificate, one for those that log in.
+fn encrypted(certificates: &Certificates) -> String {
+    let mechanisms = "PLAIN,SCRAM-SHA-512";
+    let sasl = "listener.name.sasl_ssl";
+    format!(
+        "ssl.keystore.type=PEM\n\
+         ssl.keystore.location={bundle}\n\
+         ssl.truststore.type=PEM\n\
+         ssl.truststore.location={ca}\n\
+         listener.name.ssl.ssl.client.auth=required\n\
+         {sasl}.ssl.client.auth=none\n\
+         {sasl}.sasl.enabled.mechanisms={mechanisms}\n\
+         {sasl}.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
+         user_{KAFKA_USER}=\"{KAFKA_PASSWORD}\";\n\
+         {sasl}.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;\n",
+        bundle = text(&certificates.server_bundle()),
+        ca = text(&certificates.ca()),
     )
 }
 

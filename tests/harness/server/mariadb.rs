@@ -8,7 +8,10 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::{Recipe, text};
-use crate::addresses::{HOST, MYSQL_ADMIN, MYSQL_DATABASE, MYSQL_PASSWORD, MYSQL_USER, Ports};
+use crate::addresses::{
+    HOST, MYSQL_ADMIN, MYSQL_DATABASE, MYSQL_PASSWORD, MYSQL_TLS_USER, MYSQL_USER, Ports,
+};
+use crate::certificates::{Certificates, Identity};
 use crate::install;
 use crate::readiness::Probe;
 
@@ -62,6 +65,12 @@ fn server(data: &Path, name: &'static str, id: u32, port: u16) -> Result<Recipe>
         "--skip-name-resolve".to_owned(),
         "--default-time-zone=+00:00".to_owned(),
     ];
+    let certificates = Certificates::of(data);
+    certificates.ensure()?;
+    let Identity { certificate, key } = certificates.server();
+    run.push(format!("--ssl-ca={}", text(&certificates.ca())));
+    run.push(format!("--ssl-cert={}", text(&certificate)));
+    run.push(format!("--ssl-key={}", text(&key)));
     if rustix::process::geteuid().is_root() {
         prepare.push("--user=root".to_owned());
         run.push("--user=root".to_owned());
@@ -90,6 +99,9 @@ fn init_sql() -> String {
          GRANT ALL PRIVILEGES ON {MYSQL_DATABASE}.* TO {user};\n\
          GRANT RELOAD, PROCESS, REPLICATION SLAVE, BINLOG MONITOR, REPLICATION SLAVE ADMIN, \
          SLAVE MONITOR, BINLOG ADMIN, CONNECTION ADMIN ON *.* TO {user};\n\
+         CREATE USER IF NOT EXISTS '{MYSQL_TLS_USER}'@'%' IDENTIFIED BY '{MYSQL_PASSWORD}' REQUIRE X509;\n\
+         GRANT ALL PRIVILEGES ON {MYSQL_DATABASE}.* TO '{MYSQL_TLS_USER}'@'%';\n\
+         GRANT RELOAD, PROCESS, REPLICATION SLAVE, BINLOG MONITOR, CONNECTION ADMIN ON *.* TO '{MYSQL_TLS_USER}'@'%';\n\
          CREATE USER IF NOT EXISTS {admin} IDENTIFIED BY '{MYSQL_PASSWORD}';\n\
          GRANT ALL PRIVILEGES ON *.* TO {admin};\n"
     )

@@ -7,10 +7,14 @@ use std::time::Duration;
 
 use mysql_async::Opts;
 use weir_shared::config::Section;
+use weir_shared::tls::Tls;
+
+use crate::database;
 
 /// Every key of one `[[dimension]]` with its default.
 const ITEM: &str = "name = ''\nurl = ''\ntable = ''\nkey = 'device'\non = 'device'\ncolumns = []\n\
-    mode = 'binlog'\npoll_ms = 1000\nmissing = 'emit'\nrows_max = 2000000\nbytes_max = 1073741824\n";
+    mode = 'binlog'\npoll_ms = 1000\nmissing = 'emit'\nrows_max = 2000000\nbytes_max = 1073741824\n\
+    [tls]\nenabled = false\nca_file = ''\ncertificate_file = ''\nkey_file = ''\n";
 /// Columns of a composite key.
 const KEY_COLUMNS_MAX: usize = 8;
 
@@ -76,11 +80,7 @@ impl DimensionConfig {
         let mut names = Vec::new();
         root.each("dimension", ITEM, |item| {
             let name = name(item, &mut names);
-            let url = Opts::from_url(&item.required("url", "mysql://user:password@host:3306/database"));
-            let url = url.unwrap_or_else(|error| {
-                item.problem("url", &format!("must be mysql://user:password@host:3306/database: {error}"));
-                Opts::default()
-            });
+            let url = database::read(item, &item.required("url", database::FORM)).unwrap_or_default();
             let (database, table) = table(item, &url);
             let (key, on) = (item.one_or_more("key"), item.one_or_more("on"));
             if key.is_empty() || key.len() > KEY_COLUMNS_MAX || key.iter().any(String::is_empty) {
@@ -110,6 +110,13 @@ impl DimensionConfig {
                 bytes_max: size("bytes_max", 1 << 40),
             }
         })
+    }
+
+    /// Those that are spoken to with TLS, as `dimension.<name>`.
+    pub(crate) fn peers(root: &Section<'_>) -> Vec<(String, Tls)> {
+        let peer =
+            |item: &Section<'_>| Some((format!("dimension.{}", item.string("name")), Tls::read(item)?));
+        root.each("dimension", ITEM, peer).into_iter().flatten().collect()
     }
 
     /// The table as statements name it.

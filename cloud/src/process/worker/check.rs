@@ -8,7 +8,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 use weir_shared::wire;
 
-use crate::kafka::{ASK, KafkaConfig, topic_ids};
+use crate::kafka::{ASK, Heard, KafkaConfig, heard, topic_ids};
 use crate::process::state::restore::no_offset;
 use crate::process::{INPUTS, Input};
 
@@ -50,7 +50,8 @@ pub(in crate::process) fn topics(
         .set("group.id", group)
         .set("isolation.level", "read_uncommitted")
         .set("enable.auto.commit", "false");
-    let asker: BaseConsumer = config.create().map_err(|e| format!("client: {e}"))?;
+    let asker: BaseConsumer<Heard> =
+        config.create_with_context(Heard::default()).map_err(|e| format!("client: {e}"))?;
     for topic in OUTPUTS.into_iter().chain(more.iter().map(String::as_str)) {
         partitions(&asker, topic)?;
     }
@@ -77,8 +78,10 @@ pub(in crate::process) fn topics(
     Ok(Topics { ids })
 }
 
-fn partitions(asker: &BaseConsumer, topic: &str) -> Result<i32, String> {
-    let metadata = asker.fetch_metadata(Some(topic), ASK).map_err(|e| format!("asking for {topic}: {e}"))?;
+fn partitions(asker: &BaseConsumer<Heard>, topic: &str) -> Result<i32, String> {
+    let metadata = asker
+        .fetch_metadata(Some(topic), ASK)
+        .map_err(|e| format!("asking for {topic}: {}", heard(asker, &e)))?;
     let found = metadata.topics().iter().find(|t| t.name() == topic && t.error().is_none());
     match found.map_or(0, |t| t.partitions().len()) {
         0 => Err(format!("there is no topic {topic}: run `weir-cloud init`")),

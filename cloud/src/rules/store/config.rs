@@ -9,6 +9,7 @@ use std::time::Duration;
 use mysql_async::Opts;
 use weir_shared::config::Section;
 
+use crate::database;
 use crate::init;
 use crate::rules::Schema;
 
@@ -66,21 +67,14 @@ impl RulesConfig {
 
 fn read_url(section: &Section<'_>) -> Option<Opts> {
     let url = section.string("url");
-    match Opts::from_url(&url) {
-        _ if url.is_empty() => None,
-        Ok(options) if options.db_name().is_some() => Some(options),
-        Ok(_) => {
-            section.problem("url", "must name a database: mysql://user:password@host:3306/database");
-            None
-        }
-        Err(error) => {
-            section.problem(
-                "url",
-                &format!("must be mysql://user:password@host:3306/database or empty: {error}"),
-            );
-            None
-        }
+    if url.is_empty() {
+        return None;
     }
+    let options = database::read(section, &url)?;
+    if options.db_name().is_none() {
+        section.problem("url", &format!("must name a database: {}", database::FORM));
+    }
+    Some(options)
 }
 
 fn read_topics(section: &Section<'_>) -> Vec<String> {
@@ -138,8 +132,8 @@ fn read_key(section: &Section<'_>) -> Option<Secret> {
 mod tests {
     use super::*;
 
-    const REFERENCE: &str =
-        "[rules]\nurl = ''\npoll_ms = 200\nstatus_ms = 5000\ntopics = []\nmask_key_file = ''\n";
+    const REFERENCE: &str = "[rules]\nurl = ''\npoll_ms = 200\nstatus_ms = 5000\ntopics = []\nmask_key_file = ''\n\
+        [rules.tls]\nenabled = false\nca_file = ''\ncertificate_file = ''\nkey_file = ''\n";
 
     fn read(text: &str) -> Result<RulesConfig, String> {
         weir_shared::config::check("c.toml", text, REFERENCE, RulesConfig::read).map_err(|e| e.to_string())

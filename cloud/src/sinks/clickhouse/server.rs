@@ -13,7 +13,11 @@ use std::future::Future;
 use std::time::Duration;
 
 use clickhouse::Client;
+use hyper_tls::HttpsConnector;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 use weir_shared::clock::Deadline;
+use weir_shared::supervise::Error;
 
 use super::super::batch::{Part, Range};
 use super::super::config::ClickhouseConfig;
@@ -68,8 +72,13 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn new(config: &ClickhouseConfig) -> Result<Self, reqwest::Error> {
-        let questions = Client::default()
+    pub(super) fn new(config: &ClickhouseConfig) -> Result<Self, Error> {
+        let connector = config.tls.connector()?;
+        let mut http = HttpConnector::new();
+        http.enforce_http(false);
+        let https = HttpsConnector::from((http, connector.clone().into()));
+        let pool = hyper_util::client::legacy::Client::builder(TokioExecutor::new());
+        let questions = Client::with_http_client(pool.clone().pool_idle_timeout(IDLE).build(https))
             .with_url(&config.url)
             .with_database(&config.database)
             .with_user(&config.user)
@@ -78,6 +87,7 @@ impl Server {
             .with_setting("wait_end_of_query", "1");
         // Other addresses than the one configured are nobody's business: no proxy.
         let inserts = reqwest::Client::builder().no_proxy().tcp_nodelay(true);
+        let inserts = inserts.use_preconfigured_tls(connector);
         let inserts = inserts.timeout(INSERT).pool_idle_timeout(IDLE).build()?;
         Ok(Self {
             url: config.url.clone(),

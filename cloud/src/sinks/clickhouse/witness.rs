@@ -6,6 +6,8 @@
 
 use std::collections::HashMap;
 
+use weir_shared::supervise::Error;
+
 use super::super::batch::{Batch, Part, Range};
 use super::super::config::ClickhouseConfig;
 use super::super::own::{OwnTables, Target};
@@ -32,7 +34,7 @@ struct Expected {
 
 impl Witness {
     /// Asks nothing yet.
-    pub(in crate::sinks) fn open(config: &ClickhouseConfig, own: OwnTables) -> Result<Self, reqwest::Error> {
+    pub(in crate::sinks) fn open(config: &ClickhouseConfig, own: OwnTables) -> Result<Self, Error> {
         Ok(Self { server: Server::new(config)?, own, tables: Tables::default() })
     }
 

@@ -12,6 +12,8 @@ use rdkafka::TopicPartitionList;
 use rdkafka::bindings::rd_kafka_resp_err_t;
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::KafkaError;
+use weir_shared::kafka_security::explained;
 
 use super::super::batch::{Part, Topic};
 use super::super::own::OwnTables;
@@ -189,7 +191,11 @@ impl Ownership {
     }
 }
 
-impl ClientContext for Ownership {}
+impl ClientContext for Ownership {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(%error, "kafka: {}", explained(reason));
+    }
+}
 
 impl ConsumerContext for Ownership {
     fn rebalance(

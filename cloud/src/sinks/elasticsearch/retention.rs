@@ -161,6 +161,7 @@ mod tests {
             url: String::new(),
             user: String::new(),
             password: String::new(),
+            tls: weir_shared::tls::Tls::default(),
             prefix: "p".to_owned(),
             replicas: 2,
             retention_days: 30,

@@ -11,8 +11,9 @@ use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
-use rumqttc::{Event, EventLoop, Packet, PubAck, Publish, QoS, StateError};
+use rumqttc::{Event, EventLoop, Packet, PubAck, Publish, QoS, StateError, Transport};
 use weir_shared::clock;
+use weir_shared::tls::Tls;
 
 use super::super::Receipt;
 
@@ -55,7 +56,16 @@ impl Link {
         }
     }
 
-    /// Whether there is a connection; if not, [`Link::poll`] makes one.
+    /// Makes a connection; with TLS, with the certificates that are there now.
+    pub(super) async fn connect(&mut self, tls: Option<&Tls>) -> Result<Event, String> {
+        if let Some(tls) = tls {
+            let connector = tls.connector().map_err(|e| e.to_string())?;
+            self.network.mqtt_options.set_transport(Transport::tls_with_config(connector.into()));
+        }
+        self.poll().await
+    }
+
+    /// Whether there is a connection; if not, [`Link::connect`] makes one.
     pub(super) const fn is_connected(&self) -> bool {
         self.network.network.is_some()
     }

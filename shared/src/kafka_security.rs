@@ -1,0 +1,197 @@
+//! Over what a client of Kafka speaks, and who it is: `[kafka.tls]` and `[kafka.sasl]`.
+//!
+//! Comes in: the two sections. Goes out: the settings of librdkafka. Guarantees: a password goes only where it was meant to:
+//! without TLS, PLAIN is refused (it would be readable on the way), SCRAM is not.
+//! On failure: a problem of the configuration, with its place.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::clock::Deadline;
+use crate::config::Section;
+use crate::tls::{Stamp, Tls};
+
+/// Between two looks at the files.
+const LOOK: Duration = Duration::from_secs(10);
+/// Said when a client ends because of [`Renewals`].
+pub const RENEWED: &str = "certificates were renewed";
+
+const MECHANISMS: [&str; 4] = ["none", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
+
+/// How the brokers are spoken to.
+#[derive(Clone, Debug, Default)]
+pub struct Security {
+    /// TLS, when it is on.
+    pub tls: Option<Tls>,
+    sasl: Option<Sasl>,
+}
+
+#[derive(Clone)]
+struct Sasl {
+    mechanism: &'static str,
+    user: String,
+    password: String,
+}
+
+impl fmt::Debug for Sasl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} as {}, password ***", self.mechanism, self.user)
+    }
+}
+
+impl Security {
+    /// Reads the sections `tls` and `sasl` of `[kafka]`.
+    #[must_use]
+    pub fn read(kafka: &Section<'_>) -> Self {
+        let tls = Tls::read(kafka);
+        let section = kafka.section("sasl");
+        let (user, password) = (section.string("user"), section.string("password"));
+        let mechanism = MECHANISMS[section.choice("mechanism", &MECHANISMS)];
+        if mechanism == "none" {
+            if !user.is_empty() {
+                section.problem("mechanism", "must be set with a user, for example \"SCRAM-SHA-512\"");
+            }
+            return Self { tls, sasl: None };
+        }
+        if user.is_empty() {
+            section.problem("user", "must be set with a mechanism");
+        }
+        if mechanism == "PLAIN" && tls.is_none() {
+            section.problem(
+                "mechanism",
+                "PLAIN sends the password as it is: set kafka.tls.enabled, or use SCRAM",
+            );
+        }
+        Self { tls, sasl: Some(Sasl { mechanism, user, password }) }
+    }
+
+    /// The settings of librdkafka; none where neither is on, so that `kafka.options` may still do it by hand.
+    #[must_use]
+    pub fn librdkafka(&self) -> Vec<(&'static str, String)> {
+        let protocol = match (&self.tls, &self.sasl) {
+            (None, None) => return Vec::new(),
+            (Some(_), None) => "ssl",
+            (None, Some(_)) => "sasl_plaintext",
+            (Some(_), Some(_)) => "sasl_ssl",
+        };
+        let mut settings = vec![("security.protocol", protocol.to_owned())];
+        settings.extend(self.tls.iter().flat_map(Tls::librdkafka));
+        if let Some(Sasl { mechanism, user, password }) = &self.sasl {
+            settings.push(("sasl.mechanism", (*mechanism).to_owned()));
+            settings.push(("sasl.username", user.clone()));
+            settings.push(("sasl.password", password.clone()));
+        }
+        settings
+    }
+
+    /// To hear when a certificate is replaced from now on.
+    #[must_use]
+    pub fn renewals(&self) -> Renewals {
+        Renewals { stamp: self.stamp(), next: Deadline::after(LOOK) }
+    }
+
+    fn stamp(&self) -> Stamp {
+        self.tls.as_ref().map(Tls::stamp).unwrap_or_default()
+    }
+}
+
+/// What librdkafka says of a connection, with what to do where that is known.
+#[must_use]
+pub fn explained(reason: &str) -> String {
+    const ADVICE: [(&str, &str); 8] = [
+        (
+            "certificate verify failed",
+            "kafka.tls.ca_file must hold the authority that signed the broker's certificate",
+        ),
+        ("certificate expired", "renew kafka.tls.certificate_file"),
+        (
+            "certificate required",
+            "the broker wants a certificate: set kafka.tls.certificate_file and key_file",
+        ),
+        (
+            "alert",
+            "the broker refuses kafka.tls.certificate_file: is it signed by an authority that it trusts, and valid?",
+        ),
+        ("wrong version number", "this port speaks no TLS: another port, or kafka.tls.enabled = false"),
+        ("uthentication fail", "check kafka.sasl.user, password and mechanism"),
+        ("nsupported SASL mechanism", "set kafka.sasl.mechanism to one that the broker has"),
+        (
+            "isconnected while requesting ApiVersion",
+            "does this port want TLS (kafka.tls) or a login (kafka.sasl)?",
+        ),
+    ];
+    match ADVICE.iter().find(|(part, _)| reason.contains(part)) {
+        Some((_, advice)) => format!("{reason}  → {advice}"),
+        None => reason.to_owned(),
+    }
+}
+
+/// A client of librdkafka reads its certificates once: with others there must be a new client.
+#[derive(Debug)]
+pub struct Renewals {
+    stamp: Stamp,
+    next: Deadline,
+}
+
+impl Renewals {
+    /// Whether a certificate was replaced since. Cheap: the files are looked at every ten seconds.
+    pub fn came(&mut self, security: &Security) -> bool {
+        if security.tls.is_none() || !self.next.passed() {
+            return false;
+        }
+        self.next = Deadline::after(LOOK);
+        security.stamp() != self.stamp
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Problems, check};
+
+    const REFERENCE: &str = "[kafka.tls]\nenabled = false\nca_file = ''\ncertificate_file = ''\nkey_file = ''\n\
+        [kafka.sasl]\nmechanism = 'none'\nuser = ''\npassword = ''\n";
+
+    fn settings(text: &str) -> Result<Vec<(&'static str, String)>, Problems> {
+        check("k.toml", text, REFERENCE, |root| Security::read(&root.section("kafka")).librdkafka())
+    }
+
+    #[test]
+    fn nothing_is_said_unless_it_is_on() {
+        assert_eq!(settings("").unwrap(), []);
+        let tls = settings("kafka.tls.enabled = true").unwrap();
+        assert_eq!(tls[0], ("security.protocol", "ssl".to_owned()));
+        assert_eq!(tls[1], ("ssl.ca.location", "probe".to_owned()));
+        let login = "[kafka.sasl]\nmechanism = 'SCRAM-SHA-512'\nuser = 'u'\npassword = 'secret'\n";
+        let both = settings(&format!("{login}[kafka.tls]\nenabled = true")).unwrap();
+        assert_eq!(both[0], ("security.protocol", "sasl_ssl".to_owned()));
+        assert_eq!(settings(login).unwrap()[0], ("security.protocol", "sasl_plaintext".to_owned()));
+        let shown =
+            check("k", login, REFERENCE, |root| format!("{:?}", Security::read(&root.section("kafka"))));
+        assert!(!shown.unwrap().contains("secret"));
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_a_problem_with_its_place() {
+        let problems = |text: &str| settings(text).unwrap_err().to_string();
+        let plain = problems("[kafka.sasl]\nmechanism = 'PLAIN'\nuser = 'u'");
+        assert!(
+            plain.starts_with("k.toml:2:13: kafka.sasl.mechanism: PLAIN sends the password as it is"),
+            "{plain}"
+        );
+        assert!(problems("kafka.sasl.user = 'u'").contains("kafka.sasl.mechanism: must be set with a user"));
+        let missing = problems("kafka.tls.ca_file = '/none.pem'");
+        assert!(missing.contains("kafka.tls.ca_file: /none.pem: No such file"), "{missing}");
+        assert!(problems("kafka.tls.key_file = '/k'").contains("kafka.tls.certificate_file: must be set"));
+        let secret = problems("kafka.sasl.password = '${file:/none}'");
+        assert!(secret.contains("kafka.sasl.password: /none: No such file"), "{secret}");
+    }
+
+    #[test]
+    fn a_refusal_says_what_to_do() {
+        let told =
+            explained("sasl_ssl://b:9093/1: SASL authentication error: Authentication failed during login");
+        assert!(told.ends_with("→ check kafka.sasl.user, password and mechanism"), "{told}");
+        assert_eq!(explained("Connect to b failed: refused"), "Connect to b failed: refused");
+    }
+}

@@ -1,0 +1,195 @@
+//! TLS towards a server: which certificates are trusted, and which one is shown.
+//!
+//! Comes in: a `tls` section. Goes out: what client libraries want, and how long the certificates are valid.
+//! Guarantees: names and chains are always checked; a file that is missing, is no PEM, or a key of another certificate, is a
+//! problem of the configuration with its place. Files are read again for every connection that is made, so a certificate
+//! that is renewed is used without a restart; [`Tls::stamp`] tells that it was.
+//! On failure: a certificate that expires is a metric and a warning before it is an error of the connection.
+
+pub mod expiry;
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use native_tls::{Certificate, Identity, TlsConnector};
+use openssl::asn1::{Asn1Time, Asn1TimeRef};
+use openssl::pkcs12::Pkcs12;
+use openssl::pkey::{PKey, Private};
+use openssl::x509::X509;
+
+use crate::config::Section;
+
+/// Why a connection cannot be prepared.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file.
+    #[error("{0}: {1}")]
+    File(String, String),
+    /// The TLS library.
+    #[error("TLS: {0}")]
+    Library(#[from] native_tls::Error),
+}
+
+/// A certificate with its chain, and its key.
+type Shown = (Vec<X509>, PKey<Private>);
+
+/// What tells that a file was replaced.
+pub type Stamp = Vec<Option<(SystemTime, u64)>>;
+
+/// Which certificates to use; the machine's own authorities are trusted too, unless `ca_file` names others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// Authorities to trust, PEM.
+    pub ca_file: Option<PathBuf>,
+    /// What a server is shown that asks for a certificate: certificate (with its chain) and key, PEM.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+impl Tls {
+    /// The section `tls` of this one, when it is enabled.
+    #[must_use]
+    pub fn read(parent: &Section<'_>) -> Option<Self> {
+        let section = parent.section("tls");
+        let tls = Self::files(&section);
+        section.boolean("enabled").then_some(tls)
+    }
+
+    /// The files that a section names. `certificate_file` and `key_file` may be missing from its reference, for a server
+    /// that cannot be shown any.
+    #[must_use]
+    pub fn files(section: &Section<'_>) -> Self {
+        let path = |key| Some(section.string(key)).filter(|path| !path.is_empty()).map(PathBuf::from);
+        let tls = Self { ca_file: path("ca_file"), identity: None };
+        let identity = if section.has("certificate_file") {
+            match (path("certificate_file"), path("key_file")) {
+                (Some(certificate), Some(key)) => Some((certificate, key)),
+                (None, None) => None,
+                (Some(_), None) => {
+                    section.problem("key_file", "must be set: the key of certificate_file");
+                    None
+                }
+                (None, Some(_)) => {
+                    section.problem("certificate_file", "must be set: the certificate of key_file");
+                    None
+                }
+            }
+        } else {
+            None
+        };
+        let tls = Self { identity, ..tls };
+        if let Some(Err(why)) = tls.ca_file.as_deref().map(certificates) {
+            section.problem("ca_file", &why.to_string());
+        }
+        if let Err(why) = tls.shown() {
+            section.problem("certificate_file", &why.to_string());
+        }
+        tls
+    }
+
+    /// The settings of librdkafka.
+    #[must_use]
+    pub fn librdkafka(&self) -> Vec<(&'static str, String)> {
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let mut settings =
+            vec![("ssl.ca.location", self.ca_file.as_deref().map_or("probe".to_owned(), text))];
+        if let Some((certificate, key)) = &self.identity {
+            settings.push(("ssl.certificate.location", text(certificate)));
+            settings.push(("ssl.key.location", text(key)));
+        }
+        settings
+    }
+
+    /// For a client that takes a connector.
+    ///
+    /// # Errors
+    /// When a file cannot be used.
+    pub fn connector(&self) -> Result<TlsConnector, Error> {
+        let mut builder = TlsConnector::builder();
+        if let Some(ca) = &self.ca_file {
+            builder.disable_built_in_roots(true);
+            for certificate in certificates(ca)? {
+                let pem = certificate.to_pem().map_err(|e| failed(ca, &e))?;
+                builder.add_root_certificate(Certificate::from_pem(&pem)?);
+            }
+        }
+        if let Some((certificate, key)) = &self.identity {
+            let (certificate, key) = (bytes(certificate)?, bytes(key)?);
+            builder.identity(Identity::from_pkcs8(&certificate, &key)?);
+        }
+        Ok(builder.build()?)
+    }
+
+    /// The identity as PKCS #12 without a password, for libraries that want that.
+    ///
+    /// # Errors
+    /// When a file cannot be used.
+    pub fn pkcs12(&self) -> Result<Option<Vec<u8>>, Error> {
+        let Some((chain, key)) = self.shown()? else { return Ok(None) };
+        let path = self.identity.as_ref().map_or(Path::new(""), |(certificate, _)| certificate);
+        let build = || {
+            let mut builder = Pkcs12::builder();
+            builder.name("weir").pkey(&key);
+            let mut chain = chain.into_iter();
+            if let Some(first) = chain.next() {
+                builder.cert(&first);
+            }
+            let mut rest = openssl::stack::Stack::new()?;
+            for certificate in chain {
+                rest.push(certificate)?;
+            }
+            builder.ca(rest).build2("")?.to_der()
+        };
+        build().map(Some).map_err(|e| failed(path, &e))
+    }
+
+    /// When the first of the certificates ends, in seconds since 1970; `None` where no file is named, or cannot be read now.
+    #[must_use]
+    pub fn not_after(&self) -> Option<i64> {
+        let files = self.ca_file.iter().chain(self.identity.as_ref().map(|(certificate, _)| certificate));
+        let all = files.filter_map(|path| certificates(path).ok()).flatten();
+        all.filter_map(|certificate| seconds(certificate.not_after())).min()
+    }
+
+    /// Another value when a file was replaced.
+    #[must_use]
+    pub fn stamp(&self) -> Stamp {
+        let identity = self.identity.iter().flat_map(|(certificate, key)| [certificate, key]);
+        let stamp = |path: &PathBuf| {
+            let found = std::fs::metadata(path).ok()?;
+            Some((found.modified().ok()?, found.len()))
+        };
+        self.ca_file.iter().chain(identity).map(stamp).collect()
+    }
+
+    /// The identity's chain and key.
+    fn shown(&self) -> Result<Option<Shown>, Error> {
+        let Some((certificate, key_file)) = &self.identity else { return Ok(None) };
+        let chain = certificates(certificate)?;
+        let key = PKey::private_key_from_pem_callback(&bytes(key_file)?, |_| Ok(0))
+            .map_err(|_| failed(key_file, &"holds no private key in PEM without a password"))?;
+        let owner = chain.first().and_then(|first| first.public_key().ok());
+        if !owner.is_some_and(|owner| owner.public_eq(&key)) {
+            return Err(failed(key_file, &format!("is not the key of {}", certificate.display())));
+        }
+        Ok(Some((chain, key)))
+    }
+}
+
+/// The certificates of a PEM file, at least one.
+fn certificates(path: &Path) -> Result<Vec<X509>, Error> {
+    let list = X509::stack_from_pem(&bytes(path)?).unwrap_or_default();
+    if list.is_empty() { Err(failed(path, &"holds no certificate in PEM")) } else { Ok(list) }
+}
+
+fn bytes(path: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(path).map_err(|e| failed(path, &e))
+}
+
+fn failed(path: &Path, why: &dyn std::fmt::Display) -> Error {
+    Error::File(path.display().to_string(), why.to_string())
+}
+
+fn seconds(time: &Asn1TimeRef) -> Option<i64> {
+    let since = Asn1Time::from_unix(0).ok()?.diff(time).ok()?;
+    Some(i64::from(since.days) * 86_400 + i64::from(since.secs))
+}
