@@ -101,11 +101,12 @@ impl KafkaConfig {
     /// Reads `[kafka]` of the root section.
     pub(crate) fn read(root: &Section<'_>) -> Self {
         let kafka = root.section("kafka");
+        let security = Security::read(&kafka);
         let mut options = Vec::new();
         for option in kafka.strings("options") {
             match option.split_once('=') {
                 None => kafka.problem("options", &format!("{option:?} must have the form name=value")),
-                Some((name, _)) if PINNED.contains(&name.trim()) => {
+                Some((name, _)) if PINNED.contains(&name.trim()) || security.sets(name.trim()) => {
                     kafka.problem("options", &format!("{:?} is set by weir-cloud itself", name.trim()));
                 }
                 Some((name, value)) => options.push((name.trim().to_owned(), value.trim().to_owned())),
@@ -113,7 +114,7 @@ impl KafkaConfig {
         }
         let config = Self {
             brokers: kafka.required("brokers", "host:port of one or more brokers"),
-            security: Security::read(&kafka),
+            security,
             options,
             partitions: narrow(kafka.integer("partitions", 1..=10_000)),
             replication: narrow(kafka.integer("replication", 1..=32)),

@@ -166,7 +166,9 @@ fn kafka_config(s: &Section<'_>, edge: String) -> KafkaConfig {
         .filter_map(|o| o.split_once('='))
         .map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()))
         .collect();
-    for (name, _) in options.iter().filter(|(name, _)| forward::settings::PINNED.contains(&name.as_str())) {
+    let security = Security::read(s);
+    let pinned = |name: &str| forward::settings::PINNED.contains(&name) || security.sets(name);
+    for (name, _) in options.iter().filter(|(name, _)| pinned(name)) {
         s.problem("options", &format!("{name:?} is set by weir-edge itself"));
     }
     let compressions = ["none", "gzip", "lz4", "snappy"];
@@ -180,7 +182,7 @@ fn kafka_config(s: &Section<'_>, edge: String) -> KafkaConfig {
         record_bytes_max: size(s, "record_bytes_max", 1024..=64 << 20),
         cursor: s.millis("cursor_ms", 10..=60_000),
         bytes_per_s_max: s.integer("bytes_per_s_max", 0..=u64::from(u32::MAX)),
-        security: Security::read(s),
+        security,
         options,
     };
     // Only librdkafka knows its options: ask it, without opening anything.

@@ -200,12 +200,7 @@ impl<'a> Section<'a> {
     /// A string, with the secrets that it names.
     #[must_use]
     pub fn string(&self, key: &str) -> String {
-        let text = self.take(key, "a string", |v| v.as_str().map(str::to_owned));
-        let expanded = secret::expand(&text).map(std::borrow::Cow::into_owned);
-        expanded.unwrap_or_else(|why| {
-            self.problem(key, &why);
-            text
-        })
+        self.expanded(key, self.take(key, "a string", |v| v.as_str().map(str::to_owned)))
     }
 
     /// A string that must not be empty; `want` says what it is, for the problem.
@@ -242,12 +237,13 @@ impl<'a> Section<'a> {
         self.take(key, "true or false", |v| v.as_bool())
     }
 
-    /// A list of strings.
+    /// A list of strings, with the secrets that they name.
     #[must_use]
     pub fn strings(&self, key: &str) -> Vec<String> {
-        self.take(key, "a list of strings", |v| {
+        let texts: Vec<String> = self.take(key, "a list of strings", |v| {
             v.as_array()?.iter().map(|s| s.get_ref().as_str().map(str::to_owned)).collect()
-        })
+        });
+        texts.into_iter().map(|text| self.expanded(key, text)).collect()
     }
 
     /// A list of strings; one string alone is a list of one.
@@ -297,6 +293,15 @@ impl<'a> Section<'a> {
     pub fn problem(&self, key: &str, message: &str) {
         let at = find(self.user, key).map_or(self.at, |v| v.span().start);
         self.notes.add(at, format!("{}: {message}", self.full(key)));
+    }
+
+    /// With the secrets that it names.
+    fn expanded(&self, key: &str, text: String) -> String {
+        let expanded = secret::expand(&text).map(std::borrow::Cow::into_owned);
+        expanded.unwrap_or_else(|why| {
+            self.problem(key, &why);
+            text
+        })
     }
 
     fn take<T>(&self, key: &str, want: &str, read: impl Fn(&DeValue<'_>) -> Option<T>) -> T {

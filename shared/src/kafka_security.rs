@@ -65,6 +65,13 @@ impl Security {
         Self { tls, sasl: Some(Sasl { mechanism, user, password }) }
     }
 
+    /// Whether an option of librdkafka is set by these sections.
+    #[must_use]
+    pub fn sets(&self, option: &str) -> bool {
+        let theirs = ["security.protocol", "ssl.", "enable.ssl.", "sasl."];
+        (self.tls.is_some() || self.sasl.is_some()) && theirs.iter().any(|start| option.starts_with(start))
+    }
+
     /// The settings of librdkafka; none where neither is on, so that `kafka.options` may still do it by hand.
     #[must_use]
     pub fn librdkafka(&self) -> Vec<(&'static str, String)> {
@@ -101,7 +108,7 @@ pub fn explained(reason: &str) -> String {
     const ADVICE: [(&str, &str); 8] = [
         (
             "certificate verify failed",
-            "kafka.tls.ca_file must hold the authority that signed the broker's certificate",
+            "kafka.tls.ca_file must hold the authority that signed the broker's certificate, which must be valid and for this host",
         ),
         ("certificate expired", "renew kafka.tls.certificate_file"),
         (
@@ -134,13 +141,15 @@ pub struct Renewals {
 }
 
 impl Renewals {
-    /// Whether a certificate was replaced since. Cheap: the files are looked at every ten seconds.
+    /// Whether certificates were replaced since, and can be used: until then the client that stands is the better one.
+    /// Cheap: the files are looked at every ten seconds.
     pub fn came(&mut self, security: &Security) -> bool {
-        if security.tls.is_none() || !self.next.passed() {
+        let Some(tls) = &security.tls else { return false };
+        if !self.next.passed() {
             return false;
         }
         self.next = Deadline::after(LOOK);
-        security.stamp() != self.stamp
+        tls.stamp() != self.stamp && tls.is_usable()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Secrets that do not stand in the configuration: `${env:NAME}`, `${file:PATH}` and `${credential:NAME}` within a string.
 //!
 //! Comes in: the text of a setting. Goes out: the text with what these name put in their places, as it is there but for the
-//! line's end; `$$` is a `$`. A credential is a file in the folder that systemd names (`LoadCredential=`).
+//! line's end; `$${` is a `${`, and any other `$` what it is. A credential is a file in the folder that systemd names (`LoadCredential=`).
 //! On failure: the problem names the variable or file, never what was in it.
 
 use std::borrow::Cow;
@@ -71,8 +71,8 @@ fn expand_with<'t>(
         rest = if let Some((source, name, behind)) = named {
             out.push_str(&read(source, name)?);
             behind
-        } else if let Some(behind) = after.strip_prefix('$') {
-            out.push('$');
+        } else if let Some(behind) = after.strip_prefix("${") {
+            out.push_str("${");
             behind
         } else {
             out.push('$');
@@ -104,10 +104,10 @@ mod tests {
 
     #[test]
     fn any_other_dollar_is_what_it_is() {
-        for text in ["", "plain", "a$b", "${HOME}", "${file:/a", "cost $", "{env:A}"] {
+        for text in ["", "plain", "a$b", "${HOME}", "${file:/a", "cost $", "{env:A}", "pa$$word$$"] {
             assert_eq!(told(text).as_deref(), Ok(text));
         }
-        assert_eq!(told("$${env:A}$$").as_deref(), Ok("${env:A}$"));
+        assert_eq!(told("$${env:A}").as_deref(), Ok("${env:A}"));
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //!
 //! Comes in: a `tls` section. Goes out: what client libraries want, and how long the certificates are valid.
 //! Guarantees: names and chains are always checked; a file that is missing, is no PEM, or a key of another certificate, is a
-//! problem of the configuration with its place. Files are read again for every connection that is made, so a certificate
-//! that is renewed is used without a restart; [`Tls::stamp`] tells that it was.
+//! problem of the configuration with its place. Files are read again for each connector; [`Tls::stamp`]
+//! tells that one was replaced.
 //! On failure: a certificate that expires is a metric and a warning before it is an error of the connection.
 
 pub mod expiry;
@@ -112,9 +112,12 @@ impl Tls {
                 builder.add_root_certificate(Certificate::from_pem(&pem)?);
             }
         }
-        if let Some((certificate, key)) = &self.identity {
-            let (certificate, key) = (bytes(certificate)?, bytes(key)?);
-            builder.identity(Identity::from_pkcs8(&certificate, &key)?);
+        if let (Some((chain, key)), Some((path, _))) = (self.shown()?, &self.identity) {
+            // Whatever PEM the key was: the library takes one kind.
+            let key = key.private_key_to_pem_pkcs8().map_err(|e| failed(path, &e))?;
+            let chain: Result<Vec<_>, _> = chain.iter().map(|certificate| certificate.to_pem()).collect();
+            let chain = chain.map_err(|e| failed(path, &e))?.concat();
+            builder.identity(Identity::from_pkcs8(&chain, &key)?);
         }
         Ok(builder.build()?)
     }
@@ -148,6 +151,12 @@ impl Tls {
         let files = self.ca_file.iter().chain(self.identity.as_ref().map(|(certificate, _)| certificate));
         let all = files.filter_map(|path| certificates(path).ok()).flatten();
         all.filter_map(|certificate| seconds(certificate.not_after())).min()
+    }
+
+    /// Whether all files can be used now: while a certificate and its key are being replaced they do not fit.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        self.ca_file.as_deref().is_none_or(|path| certificates(path).is_ok()) && self.shown().is_ok()
     }
 
     /// Another value when a file was replaced.
@@ -192,4 +201,46 @@ fn failed(path: &Path, why: &dyn std::fmt::Display) -> Error {
 fn seconds(time: &Asn1TimeRef) -> Option<i64> {
     let since = Asn1Time::from_unix(0).ok()?.diff(time).ok()?;
     Some(i64::from(since.days) * 86_400 + i64::from(since.secs))
+}
+
+#[cfg(test)]
+mod tests {
+    use openssl::ec::{EcGroup, EcKey};
+    use openssl::hash::MessageDigest;
+    use openssl::nid::Nid;
+
+    use super::*;
+
+    fn new_key() -> EcKey<Private> {
+        EcKey::generate(&EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_key_of_any_pem_fits_its_certificate_and_no_other() {
+        let folder = std::env::temp_dir().join(format!("weir-tls-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (certificate, key_file) = (folder.join("c.pem"), folder.join("c.key"));
+        let key = new_key();
+        let owner = PKey::from_ec_key(key.clone()).unwrap();
+        let mut builder = X509::builder().unwrap();
+        builder.set_pubkey(&owner).unwrap();
+        let (from, to) = (Asn1Time::from_unix(0).unwrap(), Asn1Time::from_unix(2_000_000_000).unwrap());
+        builder.set_not_before(&from).unwrap();
+        builder.set_not_after(&to).unwrap();
+        builder.sign(&owner, MessageDigest::sha256()).unwrap();
+        std::fs::write(&certificate, builder.build().to_pem().unwrap()).unwrap();
+        let tls = Tls { ca_file: None, identity: Some((certificate.clone(), key_file.clone())) };
+        assert!(!tls.is_usable(), "the key is not there yet");
+        // "EC PRIVATE KEY", as step-ca writes it.
+        std::fs::write(&key_file, key.private_key_to_pem().unwrap()).unwrap();
+        assert!(tls.is_usable() && tls.connector().is_ok() && tls.pkcs12().unwrap().is_some());
+        assert_eq!(tls.not_after(), Some(2_000_000_000));
+        let before = tls.stamp();
+        std::fs::write(&key_file, [new_key().private_key_to_pem().unwrap(), b"\n".to_vec()].concat())
+            .unwrap();
+        assert!(!tls.is_usable() && tls.stamp() != before);
+        let why = tls.connector().unwrap_err().to_string();
+        assert!(why.contains("c.key: is not the key of") && why.contains("c.pem"), "{why}");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }

@@ -107,7 +107,7 @@ pub(crate) fn columns(config: &DimensionConfig) -> Result<Vec<String>, String> {
     runtime.block_on(asked).map_err(|e| e.to_string())
 }
 
-/// Dimensions that one follower serves: of the same server, by the same user, in the same mode.
+/// Dimensions that one follower serves: of the same server, by the same user, in the same mode, with the same TLS.
 fn servers(configs: &[DimensionConfig]) -> Vec<Vec<(usize, DimensionConfig)>> {
     let who = |url: &Opts| {
         let (user, password) = (url.user().map(str::to_owned), url.pass().map(str::to_owned));
@@ -116,7 +116,8 @@ fn servers(configs: &[DimensionConfig]) -> Vec<Vec<(usize, DimensionConfig)>> {
     let mut servers: Vec<Vec<(usize, DimensionConfig)>> = Vec::new();
     for (i, config) in configs.iter().enumerate() {
         let is_its = |list: &&mut Vec<(usize, DimensionConfig)>| {
-            list.iter().any(|(_, c)| c.mode == config.mode && who(&c.url) == who(&config.url))
+            list.iter()
+                .any(|(_, c)| c.mode == config.mode && c.tls == config.tls && who(&c.url) == who(&config.url))
         };
         match servers.iter_mut().find(is_its) {
             Some(list) => list.push((i, config.clone())),

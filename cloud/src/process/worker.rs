@@ -86,6 +86,7 @@ impl<'a> Worker<'a> {
         versions: &'a Versions,
         measures: &'a Measures,
     ) -> Result<Self, Ended> {
+        let renewals = kafka.security.renewals();
         let topics = check::topics(kafka, &config.group, &config.more_topics).map_err(Ended::Broken)?;
         let broken = |what: &str, e: KafkaError| Ended::Broken(format!("{what}: {e}"));
         let mut producing = kafka.transactional_producer(&name.slot);
@@ -115,7 +116,7 @@ impl<'a> Worker<'a> {
             topics,
             consumer,
             producer: Arc::new(producer),
-            renewals: kafka.security.renewals(),
+            renewals,
             partitions: Partitions::default(),
             coming: Coming::default(),
             committed: None,

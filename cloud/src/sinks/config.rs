@@ -197,6 +197,15 @@ fn http_url(section: &Section<'_>) -> bool {
     if !url.is_empty() && !right {
         section.problem("url", "must begin with http:// or https://");
     }
+    if right && url.starts_with("http://") && Tls::files(&section.section("tls")) != Tls::default() {
+        section.problem("url", "must begin with https:// where files of tls are set");
+    }
+    if url
+        .split_once("://")
+        .is_some_and(|(_, rest)| rest.split('/').next().is_some_and(|host| host.contains('@')))
+    {
+        section.problem("url", "must be without user and password: they have keys of their own");
+    }
     right
 }
 

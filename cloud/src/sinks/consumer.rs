@@ -191,6 +191,15 @@ impl Source {
         Ok(())
     }
 
+    /// After a fatal error the client is told nothing any more and reads nothing, whatever it is asked.
+    pub(super) fn must_be_alive(&self) -> Result<(), Failure> {
+        match self.consumer.client().fatal_error() {
+            None => Ok(()),
+            Some((RDKafkaErrorCode::FencedInstanceId, _)) => Err(Failure::Fenced),
+            Some((_, why)) => Err(Failure::Kafka(format!("fatal: {why}"))),
+        }
+    }
+
     fn forget_revoked(&self, batch: &mut Batch) {
         let revoked = self.owned().take_revoked();
         if !revoked.is_empty() {

@@ -88,13 +88,24 @@ pub(super) fn run(place: &Place<'_>, limits: Limits, mut store: impl Store) -> R
     place.health.bad(place.which.stage(), "no partition assigned yet");
     while !place.stop.is_stopped() {
         place.pulse.beat();
-        let source = Source::open(place.kafka, place.which, place.slot, place.tables)?;
+        let renewals = place.kafka.security.renewals();
+        let source = match Source::open(place.kafka, place.which, place.slot, place.tables) {
+            Ok(source) => source,
+            // The settings were tried when they were read: a certificate has gone since.
+            Err(error) => {
+                place.complain(&Failure::Kafka(error.to_string()));
+                if place.stop.wait_for(backoff.wait()) {
+                    break;
+                }
+                continue;
+            }
+        };
         let mut member = Member {
             place,
             configured: limits,
             limits,
             source,
-            renewals: place.kafka.security.renewals(),
+            renewals,
             measures: &measures,
             runtime: &runtime,
             backoff: &mut backoff,
@@ -140,7 +151,8 @@ impl Member<'_> {
                 Ok(()) => {}
                 Err(failure @ (Failure::Kafka(_) | Failure::Fenced)) => return Err(failure),
                 Err(failure @ (Failure::Store(_) | Failure::Late(_))) => {
-                    if matches!(failure, Failure::Late(_)) && !batch.is_empty() {
+                    self.source.must_be_alive()?;
+                    if matches!(failure, Failure::Late(_)) && self.write_failed && !batch.is_empty() {
                         self.limits = self.limits.smaller(&batch);
                     }
                     batch.clear();
@@ -203,7 +215,11 @@ impl Member<'_> {
             let (source, limits) = (&self.source, &self.limits);
             let (written, collected) =
                 source.beside(|| self.write(store, batch), || source.collect_ahead(next, limits, stop));
-            written?;
+            if let Err(failure) = written {
+                // A lost place in the group is told once, and stands behind most failures that come with it.
+                collected?;
+                return Err(failure);
+            }
             self.write_failed = false;
             self.place.health.good(self.place.which.stage());
             batch.clear();

@@ -74,13 +74,19 @@ impl Sessions {
         let form = emit.form;
         let time = entry.time;
         let sent = |s: &Session| s.fixed.is_some_and(|(start, end)| (start..end).contains(&time));
-        if let Some(session) = self.0.iter_mut().find(|s| sent(s)) {
-            if session.bounds(form).1 + form.lateness <= watermark {
-                return Placed::Late;
-            }
+        let takes_late = |s: &Session| sent(s) && s.bounds(form).1 + form.lateness > watermark;
+        if let Some(session) = self.0.iter_mut().find(|s| takes_late(s)) {
             entry.put(&form.plan, &mut session.tally);
             session.send(emit);
             return Placed::Entered;
+        }
+        let holds = |s: &Session| s.fixed.is_none() && (s.tally.first..=s.tally.last).contains(&time);
+        if let Some(session) = self.0.iter_mut().find(|s| holds(s)) {
+            entry.put(&form.plan, &mut session.tally);
+            return Placed::Entered;
+        }
+        if self.0.iter().any(sent) {
+            return Placed::Late;
         }
         if let Some(at) = self.0.iter().position(|s| s.takes(form, time, time)) {
             entry.put(&form.plan, &mut self.0[at].tally);

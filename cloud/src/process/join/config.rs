@@ -25,6 +25,8 @@ pub(crate) struct DimensionConfig {
     pub(crate) name: String,
     /// Server, user and database.
     pub(crate) url: Opts,
+    /// TLS, when it is on; in `url` too.
+    pub(crate) tls: Option<Tls>,
     /// Database of the table.
     pub(crate) database: String,
     /// Its name there.
@@ -95,6 +97,7 @@ impl DimensionConfig {
             Self {
                 name,
                 url,
+                tls: Tls::read(item),
                 database,
                 table,
                 key,

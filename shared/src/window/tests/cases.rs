@@ -364,3 +364,17 @@ fn no_session_gets_the_start_and_the_end_of_one_that_its_length_cut_short() {
     run.on_time("d", 1_100, 1.0);
     assert_eq!(run.windows(), [[1_022, 1_029, 0, 1]]);
 }
+
+#[test]
+fn a_session_that_takes_nothing_more_hides_none_that_does() {
+    let mut rule = Rule::new("visit", Kind::Session { gap_ms: 7, length_ms_max: 10 });
+    (rule.delay_ms, rule.lateness_ms) = (20, 3);
+    let mut run = one(rule);
+    for time in [1_000, 1_012, 1_007, 1_005] {
+        run.engine.reading(&single("d", time, 1.0), 1_012, &mut run.out);
+    }
+    run.on_time("d", 1_037, 1.0);
+    assert_eq!(run.windows(), [[1_000, 1_010, 0, 2], [1_007, 1_017, 0, 2]]);
+    run.engine.reading(&single("d", 1_008, 1.0), 1_037, &mut run.out);
+    assert_eq!(run.windows(), [[1_007, 1_017, 1, 3]]);
+}

@@ -309,13 +309,23 @@ impl Model {
         let key = self.keys.get_mut(name).unwrap();
         let watermark = key.watermark.unwrap_or(NEVER);
         let sent = |s: &Session| s.fixed.is_some_and(|(start, end)| (start..end).contains(&given.time));
-        if let Some(at) = key.sessions.iter().position(sent) {
-            if bounds(rule, &key.sessions[at]).1 + rule.lateness_ms.cast_signed() <= watermark {
-                self.out.push(Out::Late { rule: name.0, watermark });
-                return;
-            }
+        let lateness = rule.lateness_ms.cast_signed();
+        let takes_late = |s: &Session| sent(s) && bounds(rule, s).1 + lateness > watermark;
+        if let Some(at) = key.sessions.iter().position(takes_late) {
             key.sessions[at].readings.push(given);
             self.send_session(name, at);
+            return;
+        }
+        let holds = |s: &Session| {
+            let times = || s.readings.iter().map(|r| r.time);
+            s.fixed.is_none() && times().min() <= Some(given.time) && Some(given.time) <= times().max()
+        };
+        if let Some(at) = key.sessions.iter().position(holds) {
+            key.sessions[at].readings.push(given);
+            return;
+        }
+        if key.sessions.iter().any(sent) {
+            self.out.push(Out::Late { rule: name.0, watermark });
             return;
         }
         let takes = |s: &Session, first: i64, last: i64| {
