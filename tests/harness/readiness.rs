@@ -8,7 +8,6 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -18,6 +17,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use weir_shared::clock::Deadline;
 
 use crate::addresses::HOST;
+use crate::patience::holds_within;
 
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
 const ASK_EVERY: Duration = Duration::from_millis(25);
@@ -42,16 +42,13 @@ pub(crate) enum Probe {
 impl Probe {
     /// Asks until the answer is right, the deadline has passed, or nobody wants to know any more.
     pub(crate) fn wait(&self, deadline: Deadline, given_up: &AtomicBool) -> Result<()> {
-        loop {
-            let error = match self.ask() {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
-            };
-            if given_up.load(Ordering::Relaxed) || deadline.passed() {
-                return Err(error);
-            }
-            thread::sleep(ASK_EVERY);
-        }
+        let mut error = None;
+        let is_over = || {
+            error = self.ask().err();
+            Ok(error.is_none() || given_up.load(Ordering::Relaxed))
+        };
+        let _the_last_error_tells = holds_within(deadline.left(), ASK_EVERY, is_over)?;
+        error.map_or(Ok(()), Err)
     }
 
     /// Asks once.

@@ -10,16 +10,15 @@ use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{FlockOperation, flock};
-use weir_shared::clock::Deadline;
 
 use crate::addresses::{Addresses, OLD_CLICKHOUSE, Ports, SEARCH};
 use crate::control::{self, Exit, Reply, Request, State, Status, UnitStatus};
 use crate::install::{self, Progress};
+use crate::patience::holds_within;
 use crate::places::{Places, last_lines};
 use crate::server::elasticsearch::more_settings;
 use crate::supervisor::LOCK;
@@ -179,14 +178,11 @@ impl Stack {
     pub fn down(&self) -> Result<()> {
         let asked = control::ask(&self.data_dir(), &Request::Stop, STOP_TIME_MAX);
         let Ok(lock) = File::open(self.data_dir().join(LOCK)) else { return Ok(()) };
-        let deadline = Deadline::after(ANSWER_TIME_MAX);
         // Whatever was answered: the supervisor has ended when its lock is free.
-        while flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-            if deadline.passed() {
-                asked?.map(check).transpose()?;
-                bail!("the supervisor of stack `{}` holds its lock but does not listen", self.name);
-            }
-            thread::sleep(LOOK_EVERY);
+        let is_free = || Ok(flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok());
+        if !holds_within(ANSWER_TIME_MAX, LOOK_EVERY, is_free)? {
+            asked?.map(check).transpose()?;
+            bail!("the supervisor of stack `{}` holds its lock but does not listen", self.name);
         }
         Ok(())
     }
@@ -220,9 +216,8 @@ impl Stack {
 
     /// Shows what changes until every server is ready.
     fn wait_ready(&self, mut supervisor: Option<Child>, progress: Progress<'_>) -> Result<()> {
-        let deadline = Deadline::after(UP_TIME_MAX);
         let mut shown: BTreeMap<String, State> = BTreeMap::new();
-        loop {
+        let is_ready = || {
             let status = self.status_if_up()?;
             for unit in status.iter().flat_map(|status| &status.units).filter(|unit| unit.is_server) {
                 if shown.insert(unit.name.clone(), unit.state) != Some(unit.state) && supervisor.is_some() {
@@ -232,19 +227,16 @@ impl Stack {
                     bail!("{}", self.advice(unit));
                 }
             }
-            if status.as_ref().is_some_and(|status| status.ready) {
-                return Ok(());
-            }
             let ended = supervisor.as_mut().and_then(|child| child.try_wait().ok().flatten());
             if ended.is_some() && status.is_none() {
                 let log = self.log_of("supervisor");
                 bail!("the supervisor ended; {}:\n{}", log.display(), last_lines(&log, 10));
             }
-            if deadline.passed() {
-                bail!("not ready after {UP_TIME_MAX:?}: see `weir-stack status --name {}`", self.name);
-            }
-            thread::sleep(LOOK_EVERY);
-        }
+            Ok(status.is_some_and(|status| status.ready))
+        };
+        let in_time = holds_within(UP_TIME_MAX, LOOK_EVERY, is_ready)?;
+        ensure!(in_time, "not ready after {UP_TIME_MAX:?}: see `weir-stack status --name {}`", self.name);
+        Ok(())
     }
 
     fn advice(&self, unit: &UnitStatus) -> String {

@@ -28,11 +28,12 @@ use anyhow::{Context, Result};
 use rustix::fs::{FlockOperation, flock};
 use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
-use weir_shared::clock::{self, Deadline};
+use weir_shared::clock;
 
 use self::requests::Waiter;
 use self::unit::Unit;
 use crate::control::{self, Reply, Request, State};
+use crate::patience::holds_within;
 use crate::places::Places;
 use crate::server;
 
@@ -45,6 +46,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const LOCK_TIME_MAX: Duration = Duration::from_secs(2);
 /// How long the last replies may take when the supervisor ends.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
+const TRY_EVERY: Duration = Duration::from_millis(2);
 
 enum Event {
     /// A child may have ended.
@@ -179,14 +181,8 @@ impl Supervisor {
 /// Held as long as the file is open. `down` holds it for a moment, so one try is not enough.
 fn take_lock(folder: &Path) -> Result<Option<File>> {
     let lock = File::create(folder.join(LOCK))?;
-    let deadline = Deadline::after(LOCK_TIME_MAX);
-    while flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-        if deadline.passed() {
-            return Ok(None);
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-    Ok(Some(lock))
+    let take = || Ok(flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok());
+    Ok(holds_within(LOCK_TIME_MAX, TRY_EVERY, take)?.then_some(lock))
 }
 
 /// Turns a signal into an event. The handler itself only writes to a pipe.
@@ -228,9 +224,7 @@ fn listen(socket: UnixListener, events: Sender<Event>) -> Arc<()> {
 
 /// The last replies reach their askers before the process ends.
 fn wait_until_answered(being_answered: &Arc<()>) {
-    let deadline = Deadline::after(ANSWER_TIME_MAX);
     // Two copies are the caller's and the listening thread's.
-    while Arc::strong_count(being_answered) > 2 && !deadline.passed() {
-        thread::sleep(Duration::from_millis(2));
-    }
+    let is_answered = || Ok(Arc::strong_count(being_answered) <= 2);
+    let _an_asker_may_be_gone = holds_within(ANSWER_TIME_MAX, TRY_EVERY, is_answered);
 }

@@ -10,12 +10,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use weir_shared::clock::Deadline;
+
+use crate::patience::holds_within;
 
 /// Set in every child's environment; its value is the stack's folder.
 pub(super) const MARK: &str = "WEIR_STACK_FOLDER";
 
 const END_TIME_MAX: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// Kills them and waits until they are gone. Call it before the first child is started.
 pub(super) fn end(folder: &Path) {
@@ -23,18 +25,14 @@ pub(super) fn end(folder: &Path) {
 }
 
 fn end_marked(mark: &str) {
-    let deadline = Deadline::after(END_TIME_MAX);
-    loop {
+    let _who_still_holds_a_port_is_seen_at_start = holds_within(END_TIME_MAX, LOOK_EVERY, || {
         let left = marked(mark);
-        if left.is_empty() || deadline.passed() {
-            return;
-        }
-        for pid in left {
+        for pid in &left {
             eprintln!("process {pid} is left from a supervisor that was killed: SIGKILL");
-            let _gone_already = Pid::from_raw(pid).map(|pid| kill_process(pid, Signal::KILL));
+            let _gone_already = Pid::from_raw(*pid).map(|pid| kill_process(pid, Signal::KILL));
         }
-        std::thread::sleep(Duration::from_millis(10));
-    }
+        Ok(left.is_empty())
+    });
 }
 
 /// Living processes with this mark. A process that has ended but was not yet reaped has no environment.
@@ -65,10 +63,8 @@ mod tests {
         let (mut ours, mut other) = (sleep("/a/stack"), sleep("/a/stack/of/another"));
         let mark = format!("{UNIT_TEST}=/a/stack");
         // A program that was started this moment may not show its environment yet.
-        let deadline = Deadline::after(Duration::from_secs(10));
-        while marked(&mark).is_empty() && !deadline.passed() {
-            std::thread::yield_now();
-        }
+        let shows = holds_within(END_TIME_MAX * 2, LOOK_EVERY, || Ok(!marked(&mark).is_empty()));
+        assert!(shows.unwrap(), "it shows no environment");
         end_marked(&mark);
         assert!(!ours.wait().expect("ended").success());
         assert!(other.try_wait().expect("asked").is_none(), "another stack's process was ended");

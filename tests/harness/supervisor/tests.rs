@@ -6,13 +6,15 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
-use weir_shared::clock::{self, Deadline};
+use weir_shared::clock;
 
 use super::unit::Unit;
 use crate::control::{Exit, State};
+use crate::patience::holds_within;
 use crate::process::{Launch, spawn};
 
 const PATIENCE: Duration = Duration::from_secs(20);
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 fn launch(name: &str, script: &str) -> Launch {
     Launch {
@@ -33,12 +35,13 @@ fn started(name: &str, script: &str, restart: bool) -> Unit {
 
 /// Lets real time pass, `ahead` of it.
 fn advance_until(unit: &mut Unit, ahead: Duration, wanted: impl Fn(&Unit) -> bool) {
-    let deadline = Deadline::after(PATIENCE);
-    while !wanted(unit) {
-        assert!(!deadline.passed(), "still {} ({})", unit.state(), unit.detail());
-        thread::sleep(Duration::from_millis(2));
-        unit.advance(clock::instant() + ahead);
-    }
+    let came = holds_within(PATIENCE, LOOK_EVERY, || {
+        if !wanted(unit) {
+            unit.advance(clock::instant() + ahead);
+        }
+        Ok(wanted(unit))
+    });
+    assert!(came.unwrap(), "still {} ({})", unit.state(), unit.detail());
 }
 
 #[test]
@@ -65,11 +68,8 @@ fn a_program_to_be_restarted_comes_back_until_it_is_stopped() {
 fn a_program_that_ignores_sigterm_is_killed_after_the_deadline() {
     let mut unit = started("stubborn", "trap '' TERM; echo deaf; while :; do sleep 1; done", false);
     let log = launch("stubborn", "").log;
-    let deadline = Deadline::after(PATIENCE);
-    while !std::fs::read_to_string(&log).is_ok_and(|text| text.contains("deaf")) {
-        assert!(!deadline.passed(), "the program did not start");
-        thread::sleep(Duration::from_millis(2));
-    }
+    let is_deaf = || Ok(std::fs::read_to_string(&log).is_ok_and(|text| text.contains("deaf")));
+    assert!(holds_within(PATIENCE, LOOK_EVERY, is_deaf).unwrap(), "the program did not start");
     unit.stop(clock::instant());
     unit.advance(clock::instant() + Duration::from_secs(9));
     assert_eq!(unit.state(), State::Stopping);
@@ -91,9 +91,6 @@ fn a_program_that_cannot_start_says_why() {
 fn the_kernel_kills_a_child_when_the_thread_that_spawned_it_ends() {
     let orphan = thread::spawn(|| spawn(&launch("orphan", "sleep 60")).expect("started"));
     let mut child = orphan.join().expect("thread");
-    let deadline = Deadline::after(PATIENCE);
-    while child.try_wait().expect("asked").is_none() {
-        assert!(!deadline.passed(), "the child outlived its supervisor");
-        thread::sleep(Duration::from_millis(2));
-    }
+    let ended = holds_within(PATIENCE, LOOK_EVERY, || Ok(child.try_wait()?.is_some()));
+    assert!(ended.unwrap(), "the child outlived its supervisor");
 }

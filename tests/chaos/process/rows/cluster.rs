@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use weir_harness::control::State;
 use weir_harness::patience::holds_within;
-use weir_shared::clock::Deadline;
 
 use super::super::lab::Lab;
 use crate::lab::pass;
@@ -69,16 +68,11 @@ pub(super) fn below_min(lab: &mut Lab, report: &mut Report) -> anyhow::Result<()
         lab.stack.stop_server(broker)?;
     }
     // What was in sync at first may still be acknowledged.
-    let deadline = Deadline::after(SHRINKS);
-    let mut before = lab.fleet()?.count();
-    loop {
-        pass(LOOK * 20);
+    let mut before = None;
+    let _the_checks_tell = holds_within(SHRINKS, LOOK * 20, || {
         let now = lab.fleet()?.count();
-        if now == before || deadline.passed() {
-            break;
-        }
-        before = now;
-    }
+        Ok(before.replace(now) == Some(now))
+    })?;
     let (acknowledged, committed) = (lab.fleet()?.count(), lab.judge.committed());
     pass(HOLDS);
     let (acknowledged_after, committed_after) = (lab.fleet()?.count(), lab.judge.committed());

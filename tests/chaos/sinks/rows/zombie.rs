@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use rustix::process::Signal;
-use weir_shared::clock::Deadline;
+use weir_harness::patience::holds_within;
 
 use super::super::lab::{ALL, Lab};
 use crate::lab::pass;
@@ -44,15 +44,12 @@ pub(super) fn row(lab: &mut Lab, report: &mut Report) -> anyhow::Result<()> {
 pub(super) fn held(lab: &mut Lab, report: &mut Report, point: &str) -> anyhow::Result<()> {
     let held = held_ms(point);
     let old = lab.start("a", &format!("{point}={BATCHES}*off->1*sleep({held})->off"))?;
-    let deadline = Deadline::after(COMES);
     let label = format!("point=\"{point}\"");
     let came =
         || old.metrics(&lab.admin).map_or(0.0, |page| page.sum("weir_cloud_fault_point_total", &label));
     // A twin that comes sooner would fence the sink off between two batches.
-    while came() <= f64::from(BATCHES) {
-        ensure!(!deadline.passed(), "it is not held at {point} within {COMES:?}");
-        pass(LOOK);
-    }
+    let is_held = holds_within(COMES, LOOK, || Ok(came() > f64::from(BATCHES)))?;
+    ensure!(is_held, "it is not held at {point} within {COMES:?}");
     let mut spec = lab.spec("a", ALL)?;
     let twin = lab.spec("a-twin", ALL)?;
     (spec.folder, spec.admin_port) = (twin.folder, twin.admin_port);
