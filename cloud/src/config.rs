@@ -9,9 +9,9 @@ use std::path::Path;
 use weir_shared::config::{Problems, Section, check};
 use weir_shared::tls::Tls;
 
+use crate::database::Server;
 use crate::kafka::KafkaConfig;
 use crate::process::ProcessConfig;
-use crate::process::join::config::DimensionConfig;
 use crate::rules::store::config::RulesConfig;
 use crate::sinks::config::SinksConfig;
 
@@ -35,8 +35,6 @@ pub(crate) struct Config {
     pub(crate) rules: RulesConfig,
     /// The stores.
     pub(crate) sinks: SinksConfig,
-    /// Who is spoken to with TLS.
-    pub(crate) peers: Vec<(String, Tls)>,
 }
 
 /// Why there is no configuration.
@@ -48,6 +46,13 @@ pub(crate) enum Error {
     /// What is in it is wrong.
     #[error(transparent)]
     Problems(#[from] Problems),
+}
+
+impl Error {
+    /// Whether all is right but for files that the configuration names.
+    pub(crate) fn is_of_files(&self) -> bool {
+        matches!(self, Self::Problems(problems) if problems.are_of_files())
+    }
 }
 
 /// Reads and checks a file.
@@ -76,25 +81,18 @@ fn read(root: &Section<'_>) -> Config {
         process: ProcessConfig::read(root),
         sinks: SinksConfig::read(root, &rules.topics),
         rules,
-        peers: peers(root),
     }
 }
 
-fn peers(root: &Section<'_>) -> Vec<(String, Tls)> {
-    let sink = root.section("sink");
-    let of = |name: &str, section: &Section<'_>| Tls::read(section).map(|tls| (name.to_owned(), tls));
-    let of_url = |name: &str| {
-        let section = sink.section(name);
-        let tls = Tls::files(&section.section("tls"));
-        (section.boolean("enabled") && section.string("url").starts_with("https"))
-            .then(|| (name.to_owned(), tls))
-    };
-    let mut peers = DimensionConfig::peers(root);
-    peers.extend(of("kafka", &root.section("kafka")));
-    peers.extend(of("rules", &root.section("rules")));
-    peers.extend(of("mysql", &sink.section("mysql")));
-    peers.extend(["elasticsearch", "clickhouse"].into_iter().filter_map(of_url));
-    peers
+impl Config {
+    /// Who is spoken to with TLS.
+    pub(crate) fn peers(&self) -> Vec<(String, Tls)> {
+        let rules = self.rules.server.as_ref().and_then(Server::tls);
+        let others = [("kafka".to_owned(), self.kafka.security.tls.as_ref()), ("rules".to_owned(), rules)];
+        let all = self.process.dimensions.iter().map(|d| (format!("dimension.{}", d.name), d.server.tls()));
+        let all = all.chain(others).filter_map(|(name, tls)| Some((name, tls?))).chain(self.sinks.peers());
+        all.map(|(name, tls)| (name, tls.clone())).collect()
+    }
 }
 
 #[cfg(test)]

@@ -97,8 +97,8 @@ fn all(config: &Config) -> Vec<Finding> {
         let what = databases::name(dimension);
         asking.push((what, Box::new(|| waited(databases::check(dimension)))));
     }
-    if let Some(url) = &config.rules.url {
-        asking.push((databases::RULES_NAME.to_owned(), Box::new(|| waited(databases::rules(url)))));
+    if let Some(server) = &config.rules.server {
+        asking.push((databases::RULES_NAME.to_owned(), Box::new(|| waited(databases::rules(server)))));
     }
     for which in stores::enabled(&config.sinks) {
         asking.push((stores::name(which), Box::new(move || waited(stores::check(&config.sinks, which)))));

@@ -21,6 +21,7 @@ use weir_shared::supervise::Error;
 use weir_shared::wire;
 
 use crate::config::Config;
+use crate::database::Server;
 use crate::kafka::{ASK, KafkaConfig};
 use crate::process::Input;
 use crate::rules::store::tables;
@@ -51,8 +52,8 @@ pub(crate) fn run(config: &Config, dry_run: bool) -> Result<(), Error> {
         let topics = config.sinks.topics(sink);
         patiently("kafka", deadline, || offsets(&config.kafka, sink.group(), &topics, dry_run))?;
     }
-    if let Some(url) = &config.rules.url {
-        patiently("rules", deadline, || rule_tables(url, dry_run))?;
+    if let Some(server) = &config.rules.server {
+        patiently("rules", deadline, || rule_tables(server, dry_run))?;
     }
     patiently("stores", deadline, || {
         sinks::init(&config.sinks, dry_run).map_err(|e| {
@@ -80,10 +81,10 @@ fn patiently(what: &str, deadline: Deadline, step: impl Fn() -> Result<(), Failu
     }
 }
 
-fn rule_tables(url: &mysql_async::Opts, dry_run: bool) -> Result<(), Failure> {
+fn rule_tables(server: &Server, dry_run: bool) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::Wrong(e.to_string()))?;
-    runtime.block_on(tables::init(url, dry_run)).map_err(|e| Failure::Away(e.to_string()))
+    runtime.block_on(tables::init(server, dry_run)).map_err(|e| Failure::Away(e.to_string()))
 }
 
 /// Topics that only this configuration wants: those of routes, and of alerts by severity.

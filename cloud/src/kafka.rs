@@ -7,17 +7,18 @@
 //! On failure: a wrong option is a problem of the configuration; a missing broker is only seen by the roles, which
 //! go on trying.
 
+mod heard;
 pub(crate) mod native;
 pub(crate) mod topic_ids;
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+pub(crate) use heard::{Heard, heard};
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::KafkaError;
 use rdkafka::{ClientConfig, ClientContext};
 use weir_shared::config::Section;
-use weir_shared::kafka_security::{Security, explained};
+use weir_shared::kafka_security::{Security, refused};
 
 /// How long a question to a broker may take before it is asked again.
 pub(crate) const ASK: Duration = Duration::from_secs(5);
@@ -75,28 +76,6 @@ impl ClientContext for Quiet {
 
 impl ConsumerContext for Quiet {}
 
-/// Of clients that ask at a start: keeps why a connection failed, which says more than the error of the question.
-#[derive(Default)]
-pub(crate) struct Heard(Mutex<String>);
-
-impl ClientContext for Heard {
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!("kafka: {error}: {reason}");
-        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = explained(reason);
-        }
-    }
-}
-
-impl ConsumerContext for Heard {}
-
-/// Why a question of this client was not answered.
-pub(crate) fn heard(asker: &BaseConsumer<Heard>, error: &KafkaError) -> String {
-    while let Some(Err(_)) = asker.poll(Duration::ZERO) {}
-    let reason = asker.context().0.lock().unwrap_or_else(PoisonError::into_inner);
-    if reason.is_empty() { error.to_string() } else { reason.clone() }
-}
-
 impl KafkaConfig {
     /// Reads `[kafka]` of the root section.
     pub(crate) fn read(root: &Section<'_>) -> Self {
@@ -121,7 +100,8 @@ impl KafkaConfig {
         };
         // Only librdkafka knows its options: ask it, without opening anything.
         if let Err(error) = config.client().create_native_config() {
-            kafka.problem("options", &format!("{error}"));
+            let option = if let KafkaError::ClientConfig(_, _, option, _) = &error { option } else { "" };
+            kafka.problem("options", &refused(option, &error));
         }
         config
     }

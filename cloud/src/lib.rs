@@ -3,7 +3,7 @@
 //! The flow: [`config`] is read, [`pipeline`] wires the roles; [`process`] turns `weir.readings` into
 //! `weir.enriched`, exactly once, by the [`rules`]; the [`sinks`] write that to the stores. [`init`] makes topics and
 //! tables, [`dlq`] shows and mends what was rejected, [`connect`] checks the servers.
-//! Exit codes: 0 drained and stopped, 1 failed, 64 bad configuration or command line.
+//! Exit codes: 0 drained and stopped, 1 failed, 64 bad configuration or command line, 66 a file that it names cannot be used.
 
 mod config;
 mod connect;
@@ -33,6 +33,8 @@ use crate::pipeline::Roles;
 use crate::rules::cli::{Dims, Failed, RulesCommand};
 
 const BAD_CONFIG: u8 = 64;
+/// A certificate or a secret may still come: worth another try.
+const MISSING_FILE: u8 = 66;
 
 #[derive(Parser)]
 #[command(name = "weir-cloud", version, about = "Edge-to-cloud sensor ingestion: the cloud's side")]
@@ -115,7 +117,7 @@ pub fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => {
             tracing::error!("bad configuration\n{error}");
-            return ExitCode::from(BAD_CONFIG);
+            return ExitCode::from(if error.is_of_files() { MISSING_FILE } else { BAD_CONFIG });
         }
     };
     let roles = match cli.command {

@@ -59,8 +59,8 @@ pub(crate) fn run(config: Config, roles: &Roles) -> Result<(), Error> {
     let handle = weir_shared::metrics::install()?;
     let (live, ready) = (Health::default(), Health::default());
     let admin = Admin { metrics: handle, live: live.clone(), ready: ready.clone() };
-    let more_topics = init::more_topics(&config);
-    let Config { slot, admin: address, kafka, mut process, rules, sinks, peers } = config;
+    let (more_topics, peers) = (init::more_topics(&config), config.peers());
+    let Config { slot, admin: address, kafka, mut process, rules, sinks } = config;
     process.more_topics = more_topics;
     let mut pulses = Pulses::default();
     let mut supervisor = Supervisor::new();

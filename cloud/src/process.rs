@@ -44,6 +44,8 @@ use state::held::Limits;
 pub(crate) use worker::Name;
 use worker::Worker;
 
+/// Said until the group gave this worker its partitions.
+const WAITS: &str = "waiting for Kafka";
 /// How often to look whether tables and rules are there, or have changed their shape.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// How often a slot that has a twin says so.
@@ -262,11 +264,12 @@ pub(crate) fn run(
     let measures = Measures::new(who);
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
     let (mut committed, mut member) = (None, String::new());
+    ready.bad(who, WAITS);
     while !stop.is_stopped() {
         pulse.beat();
-        ready.bad(who, "waiting for Kafka");
         let ended = match Worker::build(config, kafka, name, versions, &measures) {
             Ok(mut worker) => {
+                ready.bad(who, WAITS);
                 let ended = worker.run(ready, pulse, stop);
                 if let Some(at) = worker.committed_at() {
                     backoff.reset();

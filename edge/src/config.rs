@@ -11,9 +11,11 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use rdkafka::error::KafkaError;
+
 use crate::windows::rules::FlowRule;
 use weir_shared::config::{self, Problems, Section};
-use weir_shared::kafka_security::Security;
+use weir_shared::kafka_security::{Security, refused};
 use weir_shared::tls::Tls;
 
 use crate::decode::json::Mapping;
@@ -187,7 +189,8 @@ fn kafka_config(s: &Section<'_>, edge: String) -> KafkaConfig {
     };
     // Only librdkafka knows its options: ask it, without opening anything.
     if let Err(error) = config.client().create_native_config() {
-        s.problem("options", &error.to_string());
+        let option = if let KafkaError::ClientConfig(_, _, option, _) = &error { option } else { "" };
+        s.problem("options", &refused(option, &error));
     }
     config
 }

@@ -22,6 +22,7 @@ use weir_shared::kafka_security::RENEWED;
 use weir_shared::pulse::Pulse;
 use weir_shared::record::StreamId;
 use weir_shared::supervise::{Error, Stop};
+use weir_shared::tls::Renewals;
 
 use crate::clocks::Clocks;
 use crate::events::{Event, Note};
@@ -192,7 +193,7 @@ impl Forwarder {
             }
             self.note_silence(&producer, &ranges)?;
             self.note_cursor(&mut ranges, &mut cursor_due)?;
-            if renewals.came(&self.config.security) {
+            if renewals.as_mut().is_some_and(Renewals::came) {
                 return Err(Trouble::retry(RENEWED));
             }
         }

@@ -1,7 +1,8 @@
 //! `weir-edge`: from MQTT through a journal on disk to Kafka, on a gateway.
 //!
 //! The flow, in the order of the modules: [`sources`] → [`ingest`] ([`decode`], [`journal`]) → [`windows`] and
-//! [`forward`]; [`pipeline`] connects them. Exit codes: 0 drained, 1 failed, 64 bad configuration.
+//! [`forward`]; [`pipeline`] connects them. Exit codes: 0 drained, 1 failed, 64 bad configuration,
+//! 66 a file that it names cannot be used.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -84,6 +85,8 @@ enum Command {
 }
 
 const BAD_CONFIG: u8 = 64;
+/// A certificate or a secret may still come: worth another try.
+const MISSING_FILE: u8 = 66;
 
 /// The program.
 #[must_use]
@@ -119,7 +122,10 @@ pub fn main() -> ExitCode {
     };
     let config = match config::check(&file, text) {
         Ok(config) => config,
-        Err(problems) => return fail(BAD_CONFIG, &problems.to_string()),
+        Err(problems) => {
+            let code = if problems.are_of_files() { MISSING_FILE } else { BAD_CONFIG };
+            return fail(code, &problems.to_string());
+        }
     };
     let done = match task {
         Task::Check => return print(&format!("{file}: ok\n")),

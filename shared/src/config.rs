@@ -25,6 +25,8 @@ pub struct Problem {
     pub column: usize,
     /// What is wrong and the way out.
     pub message: String,
+    /// Whether it is a file that the configuration names: that may come right by itself.
+    pub is_of_file: bool,
 }
 
 /// All that is wrong with one file, in the order of its lines.
@@ -39,6 +41,12 @@ impl Problems {
     #[must_use]
     pub fn list(&self) -> &[Problem] {
         &self.list
+    }
+
+    /// Whether the configuration is right but for files that it names.
+    #[must_use]
+    pub fn are_of_files(&self) -> bool {
+        self.list.iter().all(|problem| problem.is_of_file)
     }
 }
 
@@ -70,7 +78,7 @@ pub fn check<T>(
     let (user, errors) = DeTable::parse_recoverable(text);
     let notes = Notes { text, list: RefCell::default() };
     for error in errors {
-        notes.add(error.span().map_or(0, |s| s.start), error.message().to_owned());
+        notes.add(error.span().map_or(0, |s| s.start), error.message().to_owned(), false);
     }
     let mut value = None;
     if notes.list.borrow().is_empty() {
@@ -115,12 +123,12 @@ struct Notes<'a> {
 }
 
 impl Notes<'_> {
-    fn add(&self, at: usize, message: String) {
+    fn add(&self, at: usize, message: String, is_of_file: bool) {
         let before = self.text.get(..at).unwrap_or(self.text);
         let line_start = before.rfind('\n').map_or(0, |n| n + 1);
         let line = before.matches('\n').count() + 1;
         let column = before[line_start..].chars().count() + 1;
-        let problem = Problem { line, column, message };
+        let problem = Problem { line, column, message, is_of_file };
         // A section or a value that is read twice is wrong once.
         let mut list = self.list.borrow_mut();
         if !list.contains(&problem) {
@@ -291,15 +299,24 @@ impl<'a> Section<'a> {
 
     /// Reports that the value at `key` (or the section, where the file lacks it) is wrong.
     pub fn problem(&self, key: &str, message: &str) {
+        self.add(key, message, false);
+    }
+
+    /// Reports that the file which the value at `key` names cannot be used.
+    pub fn file_problem(&self, key: &str, message: &str) {
+        self.add(key, message, true);
+    }
+
+    fn add(&self, key: &str, message: &str, is_of_file: bool) {
         let at = find(self.user, key).map_or(self.at, |v| v.span().start);
-        self.notes.add(at, format!("{}: {message}", self.full(key)));
+        self.notes.add(at, format!("{}: {message}", self.full(key)), is_of_file);
     }
 
     /// With the secrets that it names.
     fn expanded(&self, key: &str, text: String) -> String {
         let expanded = secret::expand(&text).map(std::borrow::Cow::into_owned);
         expanded.unwrap_or_else(|why| {
-            self.problem(key, &why);
+            self.file_problem(key, &why);
             text
         })
     }
@@ -315,7 +332,7 @@ impl<'a> Section<'a> {
     }
 
     fn wrong(&self, value: &Spanned<DeValue<'_>>, key: &str, want: &str) {
-        self.notes.add(value.span().start, format!("{}: must be {want}", self.full(key)));
+        self.notes.add(value.span().start, format!("{}: must be {want}", self.full(key)), false);
     }
 
     fn full(&self, key: &str) -> String {
@@ -338,7 +355,7 @@ impl<'a> Section<'a> {
             let known = || self.reference.keys().map(|k| k.get_ref().as_ref()).collect::<Vec<_>>().join(", ");
             let hint = nearest
                 .map_or_else(|| format!("known here: {}", known()), |(_, k)| format!("did you mean {k:?}?"));
-            self.notes.add(key.span().start, format!("{}: unknown key; {hint}", self.full(name)));
+            self.notes.add(key.span().start, format!("{}: unknown key; {hint}", self.full(name)), false);
         }
     }
 }

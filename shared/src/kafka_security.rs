@@ -5,14 +5,10 @@
 //! On failure: a problem of the configuration, with its place.
 
 use std::fmt;
-use std::time::Duration;
 
-use crate::clock::Deadline;
 use crate::config::Section;
-use crate::tls::{Stamp, Tls};
+use crate::tls::{Renewals, Tls};
 
-/// Between two looks at the files.
-const LOOK: Duration = Duration::from_secs(10);
 /// Said when a client ends because of [`Renewals`].
 pub const RENEWED: &str = "certificates were renewed";
 
@@ -91,14 +87,21 @@ impl Security {
         settings
     }
 
-    /// To hear when a certificate is replaced from now on.
+    /// To hear when a certificate is replaced from now on: with others there must be a new client.
     #[must_use]
-    pub fn renewals(&self) -> Renewals {
-        Renewals { stamp: self.stamp(), next: Deadline::after(LOOK) }
+    pub fn renewals(&self) -> Option<Renewals> {
+        self.tls.as_ref().map(Renewals::of)
     }
+}
 
-    fn stamp(&self) -> Stamp {
-        self.tls.as_ref().map(Tls::stamp).unwrap_or_default()
+/// What librdkafka says of an option that it refuses, without a value that may be a secret.
+#[must_use]
+pub fn refused(option: &str, said: &dyn fmt::Display) -> String {
+    let secrets = ["password", "secret", "pem", "sasl.oauthbearer"];
+    if secrets.iter().any(|part| option.contains(part)) {
+        format!("{option:?} has a value that librdkafka refuses")
+    } else {
+        said.to_string()
     }
 }
 
@@ -130,26 +133,6 @@ pub fn explained(reason: &str) -> String {
     match ADVICE.iter().find(|(part, _)| reason.contains(part)) {
         Some((_, advice)) => format!("{reason}  → {advice}"),
         None => reason.to_owned(),
-    }
-}
-
-/// A client of librdkafka reads its certificates once: with others there must be a new client.
-#[derive(Debug)]
-pub struct Renewals {
-    stamp: Stamp,
-    next: Deadline,
-}
-
-impl Renewals {
-    /// Whether certificates were replaced since, and can be used: until then the client that stands is the better one.
-    /// Cheap: the files are looked at every ten seconds.
-    pub fn came(&mut self, security: &Security) -> bool {
-        let Some(tls) = &security.tls else { return false };
-        if !self.next.passed() {
-            return false;
-        }
-        self.next = Deadline::after(LOOK);
-        tls.stamp() != self.stamp && tls.is_usable()
     }
 }
 
@@ -189,8 +172,12 @@ mod tests {
             "{plain}"
         );
         assert!(problems("kafka.sasl.user = 'u'").contains("kafka.sasl.mechanism: must be set with a user"));
-        let missing = problems("kafka.tls.ca_file = '/none.pem'");
+        let missing = problems("[kafka.tls]\nenabled = true\nca_file = '/none.pem'");
         assert!(missing.contains("kafka.tls.ca_file: /none.pem: No such file"), "{missing}");
+        assert!(
+            settings("kafka.tls.ca_file = '/none.pem'").is_ok(),
+            "a file that is not used is not looked at"
+        );
         assert!(problems("kafka.tls.key_file = '/k'").contains("kafka.tls.certificate_file: must be set"));
         let secret = problems("kafka.sasl.password = '${file:/none}'");
         assert!(secret.contains("kafka.sasl.password: /none: No such file"), "{secret}");
@@ -202,5 +189,7 @@ mod tests {
             explained("sasl_ssl://b:9093/1: SASL authentication error: Authentication failed during login");
         assert!(told.ends_with("→ check kafka.sasl.user, password and mechanism"), "{told}");
         assert_eq!(explained("Connect to b failed: refused"), "Connect to b failed: refused");
+        assert!(!refused("ssl.key.pem", &"ssl.key.pem: invalid value \"x1\"").contains("x1"));
+        assert_eq!(refused("acks", &"invalid value \"x1\""), "invalid value \"x1\"");
     }
 }

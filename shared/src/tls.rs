@@ -2,14 +2,14 @@
 //!
 //! Comes in: a `tls` section. Goes out: what client libraries want, and how long the certificates are valid.
 //! Guarantees: names and chains are always checked; a file that is missing, is no PEM, or a key of another certificate, is a
-//! problem of the configuration with its place. Files are read again for each connector; [`Tls::stamp`]
+//! problem of the configuration with its place. Files are read again for each connector; [`Renewals`]
 //! tells that one was replaced.
 //! On failure: a certificate that expires is a metric and a warning before it is an error of the connection.
 
 pub mod expiry;
 
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use native_tls::{Certificate, Identity, TlsConnector};
 use openssl::asn1::{Asn1Time, Asn1TimeRef};
@@ -17,6 +17,7 @@ use openssl::pkcs12::Pkcs12;
 use openssl::pkey::{PKey, Private};
 use openssl::x509::X509;
 
+use crate::clock::Deadline;
 use crate::config::Section;
 
 /// Why a connection cannot be prepared.
@@ -34,7 +35,7 @@ pub enum Error {
 type Shown = (Vec<X509>, PKey<Private>);
 
 /// What tells that a file was replaced.
-pub type Stamp = Vec<Option<(SystemTime, u64)>>;
+type Stamp = Vec<Option<(SystemTime, u64)>>;
 
 /// Which certificates to use; the machine's own authorities are trusted too, unless `ca_file` names others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,44 +47,50 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// The section `tls` of this one, when it is enabled.
+    /// The section `tls` of this one, when it is enabled; only then are its files looked at.
     #[must_use]
     pub fn read(parent: &Section<'_>) -> Option<Self> {
         let section = parent.section("tls");
-        let tls = Self::files(&section);
-        section.boolean("enabled").then_some(tls)
+        let tls = Self::named(&section);
+        if !section.boolean("enabled") {
+            return None;
+        }
+        tls.check(&section);
+        Some(tls)
     }
 
     /// The files that a section names. `certificate_file` and `key_file` may be missing from its reference, for a server
     /// that cannot be shown any.
     #[must_use]
-    pub fn files(section: &Section<'_>) -> Self {
+    pub fn named(section: &Section<'_>) -> Self {
         let path = |key| Some(section.string(key)).filter(|path| !path.is_empty()).map(PathBuf::from);
-        let tls = Self { ca_file: path("ca_file"), identity: None };
-        let identity = if section.has("certificate_file") {
-            match (path("certificate_file"), path("key_file")) {
-                (Some(certificate), Some(key)) => Some((certificate, key)),
-                (None, None) => None,
-                (Some(_), None) => {
-                    section.problem("key_file", "must be set: the key of certificate_file");
-                    None
-                }
-                (None, Some(_)) => {
-                    section.problem("certificate_file", "must be set: the certificate of key_file");
-                    None
-                }
+        let ca_file = path("ca_file");
+        if !section.has("certificate_file") {
+            return Self { ca_file, identity: None };
+        }
+        let identity = match (path("certificate_file"), path("key_file")) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            (Some(_), None) => {
+                section.problem("key_file", "must be set: the key of certificate_file");
+                None
             }
-        } else {
-            None
+            (None, Some(_)) => {
+                section.problem("certificate_file", "must be set: the certificate of key_file");
+                None
+            }
         };
-        let tls = Self { identity, ..tls };
-        if let Some(Err(why)) = tls.ca_file.as_deref().map(certificates) {
-            section.problem("ca_file", &why.to_string());
+        Self { ca_file, identity }
+    }
+
+    /// Whether the files can be used; problems belong to the section that names them.
+    pub fn check(&self, section: &Section<'_>) {
+        if let Some(Err(why)) = self.ca_file.as_deref().map(certificates) {
+            section.file_problem("ca_file", &why.to_string());
         }
-        if let Err(why) = tls.shown() {
-            section.problem("certificate_file", &why.to_string());
+        if let Err(why) = self.shown() {
+            section.file_problem("certificate_file", &why.to_string());
         }
-        tls
     }
 
     /// The settings of librdkafka.
@@ -160,8 +167,7 @@ impl Tls {
     }
 
     /// Another value when a file was replaced.
-    #[must_use]
-    pub fn stamp(&self) -> Stamp {
+    fn stamp(&self) -> Stamp {
         let identity = self.identity.iter().flat_map(|(certificate, key)| [certificate, key]);
         let stamp = |path: &PathBuf| {
             let found = std::fs::metadata(path).ok()?;
@@ -181,6 +187,40 @@ impl Tls {
             return Err(failed(key_file, &format!("is not the key of {}", certificate.display())));
         }
         Ok(Some((chain, key)))
+    }
+}
+
+/// Between two looks at the files.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// Hears that certificates were replaced: most clients read them once.
+#[derive(Debug)]
+pub struct Renewals {
+    tls: Tls,
+    stamp: Stamp,
+    next: Deadline,
+}
+
+impl Renewals {
+    /// From now on.
+    #[must_use]
+    pub fn of(tls: &Tls) -> Self {
+        Self { tls: tls.clone(), stamp: tls.stamp(), next: Deadline::after(LOOK) }
+    }
+
+    /// Whether certificates were replaced since this was last said, and can be used: until then the client that stands is
+    /// the better one. Cheap: the files are looked at every ten seconds.
+    pub fn came(&mut self) -> bool {
+        if !self.next.passed() {
+            return false;
+        }
+        self.next = Deadline::after(LOOK);
+        let stamp = self.tls.stamp();
+        let came = stamp != self.stamp && self.tls.is_usable();
+        if came {
+            self.stamp = stamp;
+        }
+        came
     }
 }
 

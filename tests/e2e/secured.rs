@@ -1,7 +1,7 @@
 //! TLS and logins on every way: MQTT and MariaDB with client certificates, Kafka with SCRAM over TLS and with client
 //! certificates, Elasticsearch and ClickHouse behind TLS (they have none here). Secrets stand in a file.
 //!
-//! Readings come through once; certificates that are renewed are used while all runs; and what is wrong (the password, the
+//! Readings come through once; certificates that are renewed are used while all runs, by the stores' clients too; and what is wrong (the password, the
 //! authority, an expired certificate) is said in one line that names the setting.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 
@@ -100,13 +100,13 @@ impl Scene<'_> {
         )
     }
 
-    fn cloud(&self, shown: &Identity) -> String {
-        let (ports, ca) = (self.ports(), self.certificates.ca());
+    fn cloud(&self, ca: &Path, shown: &Identity) -> String {
+        let ports = self.ports();
         let front = |port| tls_front::start(&self.certificates, port).unwrap();
         let (elasticsearch, clickhouse) = (front(ports.elasticsearch()), front(ports.clickhouse()));
         let password = "${env:WEIR_TEST_MYSQL}";
         let mysql = format!("mysql://{MYSQL_TLS_USER}:{password}@{HOST}:{}/{MYSQL_DATABASE}", ports.mysql());
-        let mysql_tls = |name: &str| tls(name, ON, &ca, Some(shown));
+        let mysql_tls = |name: &str| tls(name, ON, ca, Some(shown));
         format!(
             "slot = \"weir-cloud-0\"\n[admin]\nlisten = \"{admin}\"\n\
              [kafka]\nbrokers = \"{HOST}:{kafka}\"\n{kafka_tls}\
@@ -117,12 +117,12 @@ impl Scene<'_> {
              [sink.clickhouse]\nenabled = true\nurl = \"https://{HOST}:{clickhouse}\"\n{click_tls}",
             admin = self.programs.address(Program::Cloud),
             kafka = ports.kafka_tls(),
-            kafka_tls = tls("kafka.tls", ON, &ca, Some(shown)),
+            kafka_tls = tls("kafka.tls", ON, ca, Some(shown)),
             dimension_tls = mysql_tls("dimension.tls"),
             rules_tls = mysql_tls("rules.tls"),
             sink_tls = mysql_tls("sink.mysql.tls"),
-            search_tls = tls("sink.elasticsearch.tls", "", &ca, None),
-            click_tls = tls("sink.clickhouse.tls", "", &ca, None),
+            search_tls = tls("sink.elasticsearch.tls", "", ca, None),
+            click_tls = tls("sink.clickhouse.tls", "", ca, None),
         )
     }
 
@@ -193,12 +193,16 @@ impl Scene<'_> {
         assert!(all, "{:?}, wanted {wanted}\n{}", self.stored().unwrap(), logs.join("\n---\n"));
     }
 
-    /// An edge of this configuration says this on `/ready`.
-    fn says(&self, config: &str, words: &str) {
-        let edge = self.start(Program::Edge, config);
-        let ready = || self.admin.words(&self.edge_admin(), "/ready");
+    /// A program says this on `/ready`.
+    fn says(&self, program: &Started, admin: &str, words: &str) {
+        let ready = || self.admin.words(admin, "/ready");
         let said = holds_within(SAID, LOOK_EVERY, || Ok(ready().contains(words))).unwrap();
-        assert!(said, "{words:?} is not in {:?}\n{}", ready(), edge.log());
+        assert!(said, "{words:?} is not in {:?}\n{}", ready(), program.log());
+    }
+
+    /// An edge of this configuration says this.
+    fn edge_says(&self, config: &str, words: &str) {
+        self.says(&self.start(Program::Edge, config), &self.edge_admin(), words);
     }
 }
 
@@ -225,13 +229,19 @@ fn readings_come_through_tls_and_logins_once_and_what_is_wrong_is_said() {
     let password = format!("${{file:{}}}", password_file.display());
 
     let good = issue("e2e", VALID);
-    scene.says(&scene.edge(&ca, &good, "wrong"), "→ check kafka.sasl.user, password and mechanism");
+    scene.edge_says(&scene.edge(&ca, &good, "wrong"), "→ check kafka.sasl.user, password and mechanism");
     let other_ca = scene.certificates.other_ca();
-    scene.says(&scene.edge(&other_ca, &good, &password), "→ kafka.tls.ca_file must hold the authority");
-    scene.says(&scene.edge(&ca, &issue("e2e-expired", EXPIRED), &password), "certificate expired");
+    scene.edge_says(&scene.edge(&other_ca, &good, &password), "→ kafka.tls.ca_file must hold the authority");
+    scene.edge_says(&scene.edge(&ca, &issue("e2e-expired", EXPIRED), &password), "certificate expired");
 
     let edge = scene.start(Program::Edge, &scene.edge(&ca, &good, &password));
-    let cloud = scene.start(Program::Cloud, &scene.cloud(&good));
+    let trusted = folder.join("authority.pem");
+    std::fs::copy(&other_ca, &trusted).unwrap();
+    let cloud = scene.start(Program::Cloud, &scene.cloud(&trusted, &good));
+    let cloud_admin = scene.programs.address(Program::Cloud);
+    scene.says(&cloud, &cloud_admin, "→ kafka.tls.ca_file must hold the authority");
+    // All of its clients were made with the other one.
+    std::fs::copy(&ca, &trusted).unwrap();
     let subscribed = || Ok(scene.admin.page(&scene.edge_admin(), "/ready").is_some());
     assert!(holds_within(STORED, LOOK_EVERY, subscribed).unwrap(), "{}", edge.log());
     scene.publish(0);
@@ -239,10 +249,11 @@ fn readings_come_through_tls_and_logins_once_and_what_is_wrong_is_said() {
 
     let ends = |page: Option<String>| page.unwrap().contains("_tls_not_after_seconds{peer=\"kafka\"}");
     assert!(ends(scene.admin.page(&scene.edge_admin(), "/metrics")));
-    assert!(ends(scene.admin.page(&scene.programs.address(Program::Cloud), "/metrics")));
+    assert!(ends(scene.admin.page(&cloud_admin, "/metrics")));
 
+    let before = cloud.log().matches("certificates were renewed").count();
     issue("e2e", VALID);
-    let renewed = || Ok(cloud.log().matches("certificates were renewed").count() >= 3);
+    let renewed = || Ok(cloud.log().matches("certificates were renewed").count() >= before + 3);
     assert!(holds_within(RENEWED, LOOK_EVERY, renewed).unwrap(), "{}", cloud.log());
     scene.publish(READINGS);
     scene.wait_stored(2 * READINGS, &[&edge, &cloud]);

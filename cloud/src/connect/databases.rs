@@ -3,10 +3,10 @@
 //! On failure: a database that does not answer is one finding; its other checks are left out. What is refused is said in the
 //! follower's own words.
 
-use mysql_async::Opts;
 use mysql_async::prelude::Queryable;
 
 use super::{Finding, grants};
+use crate::database::Server;
 use crate::process::join::{self, DimensionConfig, Probe};
 use crate::rules::store::tables;
 
@@ -22,14 +22,9 @@ pub(super) fn name(config: &DimensionConfig) -> String {
     format!("dimension {}", config.name)
 }
 
-/// Where a database is, without its password.
-fn target(options: &Opts) -> String {
-    format!("{}:{}", options.ip_or_hostname(), options.tcp_port())
-}
-
 /// All of one dimension.
 pub(super) async fn check(config: &DimensionConfig) -> Vec<Finding> {
-    let (what, at) = (name(config), target(&config.url));
+    let (what, at) = (name(config), config.server.target());
     match join::probe(config).await {
         Ok(probe) => dimension(config, &what, &at, probe),
         Err(why) => {
@@ -78,10 +73,10 @@ fn dimension(config: &DimensionConfig, what: &str, at: &str, probe: Probe) -> Ve
 }
 
 /// The database of the rules.
-pub(super) async fn rules(url: &Opts) -> Vec<Finding> {
-    let at = target(url);
+pub(super) async fn rules(server: &Server) -> Vec<Finding> {
+    let at = server.target();
     let asked = async {
-        let mut conn = tables::connect(url).await?;
+        let mut conn = tables::connect(server).await?;
         let version: Option<String> = tables::answer(conn.query_first("SELECT VERSION()")).await?;
         let lines: Vec<String> = tables::answer(conn.query("SHOW GRANTS")).await?;
         let checked = tables::check(&mut conn).await;
@@ -101,7 +96,7 @@ pub(super) async fn rules(url: &Opts) -> Vec<Finding> {
         // The way out is part of it.
         Err(why) => Finding::fail("rules tables", why.to_string(), ""),
     });
-    let database = url.db_name().unwrap_or_default();
+    let database = server.database().unwrap_or_default();
     let missing = grants::missing(&lines, Some(database), &RULES);
     found.push(if missing.is_empty() {
         Finding::ok("rules rights", "as far as SHOW GRANTS shows them")

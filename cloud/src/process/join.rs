@@ -35,7 +35,6 @@ mod tail;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mysql_async::Opts;
 use weir_shared::supervise::{Error, Stop};
 
 use board::Board;
@@ -97,7 +96,7 @@ pub(crate) fn columns(config: &DimensionConfig) -> Result<Vec<String>, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| e.to_string())?;
     let asked = async {
-        let mut conn = load::connect(&config.url).await?;
+        let mut conn = load::connect(&config.server).await?;
         let schema = schema::Schema::read(&mut conn, config).await;
         load::disconnect(conn).await;
         let schema = schema?;
@@ -109,15 +108,10 @@ pub(crate) fn columns(config: &DimensionConfig) -> Result<Vec<String>, String> {
 
 /// Dimensions that one follower serves: of the same server, by the same user, in the same mode, with the same TLS.
 fn servers(configs: &[DimensionConfig]) -> Vec<Vec<(usize, DimensionConfig)>> {
-    let who = |url: &Opts| {
-        let (user, password) = (url.user().map(str::to_owned), url.pass().map(str::to_owned));
-        (url.ip_or_hostname().to_owned(), url.tcp_port(), user, password)
-    };
     let mut servers: Vec<Vec<(usize, DimensionConfig)>> = Vec::new();
     for (i, config) in configs.iter().enumerate() {
         let is_its = |list: &&mut Vec<(usize, DimensionConfig)>| {
-            list.iter()
-                .any(|(_, c)| c.mode == config.mode && c.tls == config.tls && who(&c.url) == who(&config.url))
+            list.iter().any(|(_, c)| c.mode == config.mode && c.server.is_same(&config.server))
         };
         match servers.iter_mut().find(is_its) {
             Some(list) => list.push((i, config.clone())),

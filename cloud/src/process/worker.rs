@@ -23,9 +23,10 @@ use rdkafka::{Offset, TopicPartitionList};
 use weir_shared::admin::Health;
 use weir_shared::backoff::Backoff;
 use weir_shared::clock::{self, Deadline};
-use weir_shared::kafka_security::{RENEWED, Renewals};
+use weir_shared::kafka_security::RENEWED;
 use weir_shared::pulse::Pulse;
 use weir_shared::supervise::Stop;
+use weir_shared::tls::Renewals;
 
 use super::assignment::{Partition, Partitions, Place, Rebalances, list};
 use super::engine::{Engine, World};
@@ -68,7 +69,7 @@ pub(super) struct Worker<'a> {
     topics: Topics,
     consumer: BaseConsumer<Rebalances>,
     producer: transaction::Client,
-    renewals: Renewals,
+    renewals: Option<Renewals>,
     partitions: Partitions,
     coming: Coming,
     committed: Option<Instant>,
@@ -145,7 +146,7 @@ impl<'a> Worker<'a> {
                 return Ended::Broken("no tables or rules yet".to_owned());
             };
             pulse.beat();
-            if self.renewals.came(&self.kafka.security) {
+            if self.renewals.as_mut().is_some_and(Renewals::came) {
                 return Ended::Broken(RENEWED.to_owned());
             }
             let result = self.cycle(&mut engine, &world);

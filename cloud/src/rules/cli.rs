@@ -137,7 +137,7 @@ pub(crate) struct Dims {
 /// # Errors
 /// See [`Failed`].
 pub(crate) fn run(config: &RulesConfig, dims: Dims, command: &RulesCommand) -> Result<(), Failed> {
-    let Some(url) = &config.url else {
+    let Some(server) = &config.server else {
         return Err(Failed::Usage(
             "there are no rules: set rules.url to a database (mysql://user:password@host:3306/database)"
                 .to_owned(),
@@ -149,7 +149,7 @@ pub(crate) fn run(config: &RulesConfig, dims: Dims, command: &RulesCommand) -> R
         .map_err(|e| Failed::Failed(e.to_string()))?;
     let schema = config.schema(dims.known);
     runtime.block_on(async {
-        let mut connection = tables::connect(url).await?;
+        let mut connection = tables::connect(server).await?;
         tables::check(&mut connection).await?;
         let done = Box::pin(dispatch(&mut connection, &schema, &dims.open, command)).await;
         tables::disconnect(connection).await;

@@ -64,7 +64,7 @@ impl Rules {
     /// Nothing in force yet; without an url the empty set, for ever. `slot` names the process.
     pub(crate) fn new(config: &RulesConfig, slot: &str) -> Self {
         let mut shared = Shared::default();
-        if config.url.is_none() {
+        if config.server.is_none() {
             let empty = Schema { dims: Vec::new(), topics: Vec::new(), hash_key: None };
             let (set, _) = RuleSet::compile(&[], &empty);
             shared.current = Some(Arc::new(Loaded { number: 0, set: Arc::new(set) }));
@@ -83,7 +83,7 @@ impl Rules {
 
     /// Whether there is a database of rules at all.
     pub(crate) fn are_configured(&self) -> bool {
-        self.0.config.url.is_some()
+        self.0.config.server.is_some()
     }
 
     /// What is in force; `None` until the first load.

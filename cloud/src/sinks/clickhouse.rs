@@ -90,6 +90,7 @@ impl Store for Clickhouse {
         parts: &[Part],
         stop: &Stop,
     ) -> Result<Vec<(Part, i64)>, Failure> {
+        self.server.renew()?;
         self.tables = tables::check(&self.server, self.own).await?;
         self.server.learn_settings().await?;
         let (mut positions, mut starts, mut plans) =
@@ -145,7 +146,7 @@ impl Store for Clickhouse {
     }
 
     async fn idle(&mut self, _source: &Source) -> Result<(), Failure> {
-        Ok(())
+        self.server.renew()
     }
 }
 
@@ -194,14 +195,14 @@ impl Clickhouse {
     /// Sends a block as planned.
     fn send(&self, plan: &Plan, block: Block) -> impl Future<Output = Result<(), Failure>> + Send + use<> {
         let token = plan.token(SinkName::Clickhouse.group(), block.target, block.month);
-        let query_id = plan.query_id(&self.server.database, block.target, block.month);
+        let query_id = plan.query_id(self.server.database(), block.target, block.month);
         self.insert(block.target, Some(&token), &query_id, block.body)
     }
 
     /// Sends a block whose rows may be there: they replace themselves. Without a token, which could be known though the
     /// rows are gone.
     async fn send_again(&self, plan: &Plan, block: Block) -> Result<(), Failure> {
-        let query_id = format!("{}|again", plan.query_id(&self.server.database, block.target, block.month));
+        let query_id = format!("{}|again", plan.query_id(self.server.database(), block.target, block.month));
         self.insert(block.target, None, &query_id, block.body).await
     }
 
@@ -214,7 +215,7 @@ impl Clickhouse {
         );
         let (target, month) = (block.target, block.month);
         let token = format!("{}|{month}{rest}", plan.token(SinkName::Clickhouse.group(), target, month));
-        let query_id = format!("{}{rest}", plan.query_id(&self.server.database, target, month));
+        let query_id = format!("{}{rest}", plan.query_id(self.server.database(), target, month));
         self.insert(target, Some(&token), &query_id, block.body).await
     }
 
@@ -244,7 +245,7 @@ impl Clickhouse {
         if !self.server.has_tokens() {
             tokio::time::sleep(SETTLED).await;
         }
-        let prefixes: Vec<_> = plans.iter().map(|plan| plan.query_prefix(&self.server.database)).collect();
+        let prefixes: Vec<_> = plans.iter().map(|plan| plan.query_prefix(self.server.database())).collect();
         self.server.kill(&prefixes).await?;
         let ranges: Vec<Range> = plans.iter().map(|plan| plan.range).collect();
         let batch = self.reread.read(&ranges, stop)?;
@@ -303,7 +304,7 @@ impl Clickhouse {
         let range = plan.range;
         let Range { part, start, end } = range;
         if !self.server.has_tokens() {
-            self.server.kill(&[plan.query_prefix(&self.server.database)]).await?;
+            self.server.kill(&[plan.query_prefix(self.server.database())]).await?;
         }
         let mut arrived_before: Option<Arrived> = None;
         for _ in 0..ROUNDS_MAX {

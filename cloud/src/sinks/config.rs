@@ -11,7 +11,7 @@ use weir_shared::tls::Tls;
 use super::SinkName;
 use super::batch::{Batch, Topic};
 use super::own::OwnTables;
-use crate::database;
+use crate::database::{self, Server};
 
 /// No batch is made smaller than this.
 const ROWS_LEAST: usize = 100;
@@ -66,7 +66,7 @@ impl Limits {
 /// `[sink.mysql]`
 #[derive(Clone, Debug)]
 pub(crate) struct MysqlConfig {
-    pub(super) options: mysql_async::Opts,
+    pub(super) server: Server,
     pub(super) limits: Limits,
 }
 
@@ -118,6 +118,20 @@ impl SinksConfig {
         self.own.topics(which).into_iter().map(Topic::name).collect()
     }
 
+    /// Those that are spoken to with TLS.
+    pub(crate) fn peers(&self) -> impl Iterator<Item = (String, &Tls)> {
+        let https = |url: &str, tls| url.starts_with("https").then_some(tls);
+        let mysql = self.mysql.as_ref().and_then(|mysql| mysql.server.tls());
+        let elastic = self.elasticsearch.as_ref().and_then(|config| https(&config.url, &config.tls));
+        let click = self.clickhouse.as_ref().and_then(|config| https(&config.url, &config.tls));
+        let all = SinkName::ALL.map(|which| match which {
+            SinkName::Mysql => (which, mysql),
+            SinkName::Elasticsearch => (which, elastic),
+            SinkName::Clickhouse => (which, click),
+        });
+        all.into_iter().filter_map(|(which, tls)| Some((which.name().to_owned(), tls?)))
+    }
+
     /// Reads the three sections and the tables; `routed` are the topics that routes may name.
     pub(crate) fn read(root: &Section<'_>, routed: &[String]) -> Self {
         let sink = root.section("sink");
@@ -141,11 +155,8 @@ fn read_mysql(section: &Section<'_>) -> Option<MysqlConfig> {
     if url.is_empty() {
         return None;
     }
-    let options = database::read(section, &url)?;
-    if options.db_name().is_none() {
-        section.problem("url", &format!("must name a database: {}", database::FORM));
-    }
-    Some(MysqlConfig { options, limits })
+    let server = Server::read_with_database(section, &url)?;
+    Some(MysqlConfig { server, limits })
 }
 
 fn read_elasticsearch(section: &Section<'_>) -> Option<ElasticsearchConfig> {
@@ -155,7 +166,7 @@ fn read_elasticsearch(section: &Section<'_>) -> Option<ElasticsearchConfig> {
         url: section.string("url"),
         user: section.string("user"),
         password: section.string("password"),
-        tls: Tls::files(&section.section("tls")),
+        tls: Tls::named(&section.section("tls")),
         prefix: section.required("prefix", "the first part of all index names"),
         replicas: section.integer("replicas", 0..=10),
         retention_days: section.integer("retention_days", 0..=36_500),
@@ -172,7 +183,7 @@ fn read_elasticsearch(section: &Section<'_>) -> Option<ElasticsearchConfig> {
     {
         section.problem("prefix", "must be lower-case letters, digits, - and _, beginning with a letter");
     }
-    http_url(section).then_some(config)
+    http_url(section, &config.tls).then_some(config)
 }
 
 fn read_clickhouse(section: &Section<'_>) -> Option<ClickhouseConfig> {
@@ -181,14 +192,14 @@ fn read_clickhouse(section: &Section<'_>) -> Option<ClickhouseConfig> {
         database: section.required("database", "the database of the tables"),
         user: section.string("user"),
         password: section.string("password"),
-        tls: Tls::files(&section.section("tls")),
+        tls: Tls::named(&section.section("tls")),
         limits: read_limits(section, 1_000_000),
     };
-    http_url(section).then_some(config)
+    http_url(section, &config.tls).then_some(config)
 }
 
 /// Whether the section is enabled, with an address that can be right.
-fn http_url(section: &Section<'_>) -> bool {
+fn http_url(section: &Section<'_>, tls: &Tls) -> bool {
     if !section.boolean("enabled") {
         return false;
     }
@@ -197,7 +208,8 @@ fn http_url(section: &Section<'_>) -> bool {
     if !url.is_empty() && !right {
         section.problem("url", "must begin with http:// or https://");
     }
-    if right && url.starts_with("http://") && Tls::files(&section.section("tls")) != Tls::default() {
+    tls.check(&section.section("tls"));
+    if right && url.starts_with("http://") && *tls != Tls::default() {
         section.problem("url", "must begin with https:// where files of tls are set");
     }
     if url

@@ -133,7 +133,7 @@ impl Source {
         self.forget_revoked(batch);
         match polled {
             Some(Ok(message)) => self.take(batch, &message),
-            Some(Err(error)) => triage(error),
+            Some(Err(error)) => self.mended(error),
             None => Ok(()),
         }
     }
@@ -185,10 +185,26 @@ impl Source {
         let deadline = Deadline::after(wait);
         while !deadline.passed() && !stop.is_stopped() {
             if let Some(Err(error)) = self.consumer.poll(deadline.left().min(IDLE_POLL)) {
-                triage(error)?;
+                self.mended(error)?;
             }
         }
         Ok(())
+    }
+
+    /// An error that librdkafka mends by itself is kept and logged now and then.
+    fn mended(&self, error: KafkaError) -> Result<(), Failure> {
+        let said = error.to_string();
+        let says_why = error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown);
+        triage(error)?;
+        if says_why {
+            self.consumer.context().heard.also(&said);
+        }
+        Ok(())
+    }
+
+    /// Why nothing comes, as far as Kafka said it of late.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.consumer.context().heard.why()
     }
 
     /// After a fatal error the client is told nothing any more and reads nothing, whatever it is asked.
@@ -351,10 +367,7 @@ pub(super) fn triage(error: KafkaError) -> Result<(), Failure> {
             "the log no longer has the offset to read from ({code}): records expired before they were stored, or \
              the topic was made anew; nothing is skipped by itself"
         ))),
-        other => {
-            tracing::warn!(error = %other, "kafka");
-            Ok(())
-        }
+        _ => Ok(()),
     }
 }
 

@@ -16,9 +16,10 @@ use tokio::runtime::Runtime;
 use weir_shared::admin::Health;
 use weir_shared::backoff::Backoff;
 use weir_shared::clock;
-use weir_shared::kafka_security::{RENEWED, Renewals};
+use weir_shared::kafka_security::RENEWED;
 use weir_shared::pulse::Pulse;
 use weir_shared::supervise::{Error, Stop};
+use weir_shared::tls::Renewals;
 
 use super::batch::{Batch, Part};
 use super::config::Limits;
@@ -28,6 +29,8 @@ use super::own::OwnTables;
 use super::{Failure, SinkName};
 use crate::kafka::KafkaConfig;
 
+/// Said until the group gave it partitions.
+const UNASSIGNED: &str = "no partition assigned yet";
 /// Between two looks at the lag, and two calls of [`Store::idle`].
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// What is being written when the wish to stop comes may take this much longer.
@@ -85,7 +88,7 @@ pub(super) fn run(place: &Place<'_>, limits: Limits, mut store: impl Store) -> R
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let measures = Measures::new(place.which, &place.tables.topics(place.which));
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
-    place.health.bad(place.which.stage(), "no partition assigned yet");
+    place.health.bad(place.which.stage(), UNASSIGNED);
     while !place.stop.is_stopped() {
         place.pulse.beat();
         let renewals = place.kafka.security.renewals();
@@ -110,6 +113,7 @@ pub(super) fn run(place: &Place<'_>, limits: Limits, mut store: impl Store) -> R
             runtime: &runtime,
             backoff: &mut backoff,
             write_failed: false,
+            assigned: false,
         };
         if let Err(failure) = member.run(&mut store) {
             measures.retry();
@@ -131,12 +135,14 @@ struct Member<'a> {
     /// Smaller while the store does not answer in time.
     limits: Limits,
     source: Source,
-    renewals: Renewals,
+    renewals: Option<Renewals>,
     measures: &'a Measures,
     runtime: &'a Runtime,
     backoff: &'a mut Backoff,
     /// The last write failed: answering questions is no proof that the store takes rows again.
     write_failed: bool,
+    /// It got partitions, at any time.
+    assigned: bool,
 }
 
 impl Member<'_> {
@@ -202,7 +208,14 @@ impl Member<'_> {
     ) -> Result<(), Failure> {
         let stop = self.place.stop;
         let waiting = self.source.waiting();
+        if waiting.is_empty()
+            && !self.assigned
+            && let Some(why) = self.source.trouble()
+        {
+            self.place.health.bad(self.place.which.stage(), format!("{UNASSIGNED}: {why}"));
+        }
         if !waiting.is_empty() {
+            self.assigned = true;
             let asked = in_time(stop, store.positions(&self.source, &waiting, stop));
             let from = self.runtime.block_on(self.showing_lag(asked))?;
             self.source.start(&from)?;
@@ -232,7 +245,7 @@ impl Member<'_> {
             *housekeeping = clock::Deadline::after(HOUSEKEEPING);
             self.show_lag();
             self.runtime.block_on(store.idle(&self.source))?;
-            if self.renewals.came(&self.place.kafka.security) {
+            if self.renewals.as_mut().is_some_and(Renewals::came) {
                 return Err(Failure::Kafka(RENEWED.to_owned()));
             }
         }

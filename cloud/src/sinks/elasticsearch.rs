@@ -27,6 +27,7 @@ use elasticsearch::cert::{Certificate, CertificateValidation};
 use elasticsearch::http::Url;
 use elasticsearch::http::transport::{SingleNodeConnectionPool, Transport, TransportBuilder};
 use weir_shared::supervise::{Error, Stop};
+use weir_shared::tls::Renewals;
 
 use super::batch::{Batch, Part, Record, Topic};
 use super::config::ElasticsearchConfig;
@@ -47,7 +48,9 @@ const ANSWER: Duration = Duration::from_secs(30);
 
 /// The sink's state.
 pub(super) struct Elasticsearch {
+    config: ElasticsearchConfig,
     client: Client,
+    renewals: Renewals,
     place: Place,
     dead_letters: DeadLetters,
     tables: OwnTables,
@@ -64,8 +67,18 @@ impl Elasticsearch {
         tables: OwnTables,
     ) -> Result<Self, Error> {
         let decoders = tables.in_store(SinkName::Elasticsearch).map(Decoder::new).collect();
-        let (client, place, flight) = (client(config)?, place(config), Flight::new(config, tables));
-        Ok(Self { client, place, dead_letters, tables, decoders, body: Body::default(), flight })
+        let (renewals, client) = (Renewals::of(&config.tls), client(config)?);
+        let (place, flight, config) = (place(config), Flight::new(config, tables), config.clone());
+        let body = Body::default();
+        Ok(Self { config, client, renewals, place, dead_letters, tables, decoders, body, flight })
+    }
+
+    /// Speaks with the certificates that there are now.
+    fn renew(&mut self) -> Result<(), Failure> {
+        if self.renewals.came() {
+            self.client = client(&self.config).map_err(|e| Failure::Store(e.to_string()))?;
+        }
+        Ok(())
     }
 }
 
@@ -98,6 +111,7 @@ impl Store for Elasticsearch {
         parts: &[Part],
         _stop: &Stop,
     ) -> Result<Vec<(Part, i64)>, Failure> {
+        self.renew()?;
         templates::check(&self.client, &self.place.prefix, self.tables).await?;
         let start = |part: Part, offset: Option<i64>| {
             let none = || Failure::Store(format!("{part}: no offset to begin at: run `weir-cloud init`"));
@@ -141,7 +155,7 @@ impl Store for Elasticsearch {
     }
 
     async fn idle(&mut self, _source: &Source) -> Result<(), Failure> {
-        Ok(())
+        self.renew()
     }
 }
 

@@ -20,7 +20,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Opts, OptsBuilder, Params};
+use mysql_async::{Conn, Params};
 use weir_shared::clock::{self, Deadline};
 use weir_shared::supervise::Stop;
 
@@ -32,6 +32,7 @@ use super::drive::Store;
 use super::measures::{Count, Stored};
 use super::own::OwnTables;
 use super::{Failure, SinkName};
+use crate::database::Server;
 use crate::faults::{is_broken, kill_at, kill_during};
 
 /// The server drops a session that says nothing for this long, so a frozen process frees its locks.
@@ -48,7 +49,7 @@ const MOVE: &str = "UPDATE weir_progress SET next_offset = ? \
 
 /// The sink's state: a connection and what it has claimed.
 pub(super) struct Mysql {
-    options: Opts,
+    server: Server,
     session: Option<Session>,
     dead_letters: DeadLetters,
     tables: OwnTables,
@@ -67,28 +68,24 @@ struct Session {
 
 impl Mysql {
     pub(super) fn new(config: &MysqlConfig, dead_letters: DeadLetters, tables: OwnTables) -> Self {
-        let options = session_options(&config.options);
-        Self { options, session: None, dead_letters, tables, shown: Deadline::after(SHOW) }
+        let server = config.server.clone();
+        Self { server, session: None, dead_letters, tables, shown: Deadline::after(SHOW) }
     }
 }
 
-/// How every connection of this sink is set up.
-fn session_options(options: &Opts) -> Opts {
+async fn connect(server: &Server) -> Result<Conn, Failure> {
+    let target = server.target();
     let set = format!(
         "SET SESSION wait_timeout = {SESSION_SECONDS}, innodb_lock_wait_timeout = 10, autocommit = 1, \
          time_zone = '+00:00', sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'"
     );
-    OptsBuilder::from_opts(options.clone())
+    let options = server
+        .connection()
+        .map_err(|error| Failure::Store(format!("no connection to {target}: {error}")))?
         .init(vec![set, "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED".to_owned()])
-        .prefer_socket(false)
         .tcp_nodelay(true)
-        .stmt_cache_size(64)
-        .into()
-}
-
-async fn connect(options: &Opts) -> Result<Conn, Failure> {
-    let target = format!("{}:{}", options.ip_or_hostname(), options.tcp_port());
-    match tokio::time::timeout(CONNECT, Conn::new(options.clone())).await {
+        .stmt_cache_size(64);
+    match tokio::time::timeout(CONNECT, Conn::new(options)).await {
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) => Err(Failure::Store(format!("no connection to {target}: {error}"))),
         Err(_) => Err(Failure::Store(format!("no connection to {target} within {CONNECT:?}"))),
@@ -112,7 +109,7 @@ impl Store for Mysql {
     ) -> Result<Vec<(Part, i64)>, Failure> {
         let mut session = match self.session.take() {
             Some(session) => session,
-            None => Session::open(&self.options, self.tables).await?,
+            None => Session::open(&self.server, self.tables).await?,
         };
         let claims = claim::claim(&mut session.connection, source, parts).await?;
         session.used = clock::instant();
@@ -171,8 +168,8 @@ impl Store for Mysql {
 }
 
 impl Session {
-    async fn open(options: &Opts, own: OwnTables) -> Result<Self, Failure> {
-        let mut connection = connect(options).await?;
+    async fn open(server: &Server, own: OwnTables) -> Result<Self, Failure> {
+        let mut connection = connect(server).await?;
         tables::check(&mut connection, own).await?;
         Ok(Self { connection, epochs: Vec::new(), used: clock::instant(), loads: true })
     }

@@ -5,11 +5,9 @@
 
 use std::time::Duration;
 
-use mysql_async::Opts;
 use weir_shared::config::Section;
-use weir_shared::tls::Tls;
 
-use crate::database;
+use crate::database::{self, Server};
 
 /// Every key of one `[[dimension]]` with its default.
 const ITEM: &str = "name = ''\nurl = ''\ntable = ''\nkey = 'device'\non = 'device'\ncolumns = []\n\
@@ -24,9 +22,7 @@ pub(crate) struct DimensionConfig {
     /// Name under `dims`.
     pub(crate) name: String,
     /// Server, user and database.
-    pub(crate) url: Opts,
-    /// TLS, when it is on; in `url` too.
-    pub(crate) tls: Option<Tls>,
+    pub(crate) server: Server,
     /// Database of the table.
     pub(crate) database: String,
     /// Its name there.
@@ -82,8 +78,8 @@ impl DimensionConfig {
         let mut names = Vec::new();
         root.each("dimension", ITEM, |item| {
             let name = name(item, &mut names);
-            let url = database::read(item, &item.required("url", database::FORM)).unwrap_or_default();
-            let (database, table) = table(item, &url);
+            let server = Server::read(item, &item.required("url", database::FORM)).unwrap_or_default();
+            let (database, table) = table(item, server.database());
             let (key, on) = (item.one_or_more("key"), item.one_or_more("on"));
             if key.is_empty() || key.len() > KEY_COLUMNS_MAX || key.iter().any(String::is_empty) {
                 item.problem("key", &format!("must name 1 to {KEY_COLUMNS_MAX} columns"));
@@ -96,8 +92,7 @@ impl DimensionConfig {
                 |key: &str, max: u64| usize::try_from(item.integer(key, 1..=max)).unwrap_or(usize::MAX);
             Self {
                 name,
-                url,
-                tls: Tls::read(item),
+                server,
                 database,
                 table,
                 key,
@@ -113,13 +108,6 @@ impl DimensionConfig {
                 bytes_max: size("bytes_max", 1 << 40),
             }
         })
-    }
-
-    /// Those that are spoken to with TLS, as `dimension.<name>`.
-    pub(crate) fn peers(root: &Section<'_>) -> Vec<(String, Tls)> {
-        let peer =
-            |item: &Section<'_>| Some((format!("dimension.{}", item.string("name")), Tls::read(item)?));
-        root.each("dimension", ITEM, peer).into_iter().flatten().collect()
     }
 
     /// The table as statements name it.
@@ -146,10 +134,10 @@ fn name(item: &Section<'_>, names: &mut Vec<String>) -> String {
     name
 }
 
-fn table(item: &Section<'_>, url: &Opts) -> (String, String) {
+fn table(item: &Section<'_>, database: Option<&str>) -> (String, String) {
     let table = item.required("table", "the table, or database.table");
     let mut parts = table.split('.');
-    match (parts.next(), parts.next(), parts.next(), url.db_name()) {
+    match (parts.next(), parts.next(), parts.next(), database) {
         (Some(table), None, None, Some(database)) => (database.to_owned(), table.to_owned()),
         (Some(database), Some(table), None, _) => (database.to_owned(), table.to_owned()),
         _ => {

@@ -119,7 +119,7 @@ impl Follower {
 
     /// Loads again and again; gives back why that ended.
     async fn poll(&mut self, every: Duration) -> Broken {
-        let mut conn = match load::connect(&self.configs[0].url).await {
+        let mut conn = match load::connect(&self.configs[0].server).await {
             Ok(conn) => conn,
             Err(error) => return error.into(),
         };
@@ -160,7 +160,7 @@ impl Follower {
 
     /// Loads once and reads on in the binlog; gives back why that ended.
     async fn follow(&mut self) -> Broken {
-        let mut control = match load::connect(&self.configs[0].url).await {
+        let mut control = match load::connect(&self.configs[0].server).await {
             Ok(conn) => conn,
             Err(error) => return error.into(),
         };
@@ -171,7 +171,7 @@ impl Follower {
                 return error.into();
             }
         };
-        let stream = match Stream::open(&self.configs[0].url, &loaded.file, loaded.from).await {
+        let stream = match Stream::open(&self.configs[0].server, &loaded.file, loaded.from).await {
             Ok(stream) => stream,
             Err(broken) => return broken,
         };

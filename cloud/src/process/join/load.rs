@@ -16,8 +16,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Opts, OptsBuilder, Row, Value};
-use weir_shared::clock;
+use mysql_async::{Conn, Row, Value};
+use weir_shared::{clock, tls};
 
 use super::config::{DimensionConfig, Mode, quote};
 use super::rows::{self, Kind, Layout};
@@ -25,6 +25,7 @@ use super::schema::Schema;
 use super::snapshot::Content;
 use super::table::Table;
 use super::tail::{Followed, Position};
+use crate::database::Server;
 
 /// Longest wait for a connection, an answer, or the next row.
 pub(super) const WAIT: Duration = Duration::from_secs(15);
@@ -39,6 +40,9 @@ pub(super) enum Error {
     /// The server.
     #[error("{0}")]
     Server(#[from] mysql_async::Error),
+    /// A certificate.
+    #[error("{0}")]
+    Tls(#[from] tls::Error),
     /// It did not answer.
     #[error("no answer from the database within {} s", WAIT.as_secs())]
     Late,
@@ -55,8 +59,8 @@ pub(super) async fn answered<T>(
 }
 
 /// A connection whose texts are the same on every server.
-pub(super) async fn connect(url: &Opts) -> Result<Conn, Error> {
-    let options = OptsBuilder::from_opts(url.clone()).prefer_socket(false).setup(vec![
+pub(super) async fn connect(server: &Server) -> Result<Conn, Error> {
+    let options = server.connection()?.setup(vec![
         "SET time_zone = '+00:00'",
         "SET NAMES utf8mb4",
         "SET sql_mode = ''",

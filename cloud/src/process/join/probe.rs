@@ -31,7 +31,7 @@ pub(crate) struct Probe {
 /// # Errors
 /// There is no connection, or the server does not answer.
 pub(crate) async fn probe(config: &DimensionConfig) -> Result<Probe, String> {
-    let mut conn = load::connect(&config.url).await.map_err(|e| e.to_string())?;
+    let mut conn = load::connect(&config.server).await.map_err(|e| e.to_string())?;
     let asked = ask(&mut conn, config).await;
     load::disconnect(conn).await;
     asked.map_err(|e| e.to_string())

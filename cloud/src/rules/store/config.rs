@@ -6,10 +6,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use mysql_async::Opts;
 use weir_shared::config::Section;
 
-use crate::database;
+use crate::database::Server;
 use crate::init;
 use crate::rules::Schema;
 
@@ -24,7 +23,7 @@ const TOPICS_MAX: usize = 100;
 #[derive(Clone, Debug)]
 pub(crate) struct RulesConfig {
     /// Database; `None`: there are no rules.
-    pub(crate) url: Option<Opts>,
+    pub(crate) server: Option<Server>,
     /// How often it is asked for changes.
     pub(crate) poll: Duration,
     /// How often a process says that it still follows them.
@@ -50,7 +49,7 @@ impl RulesConfig {
     pub(crate) fn read(root: &Section<'_>) -> Self {
         let section = root.section("rules");
         Self {
-            url: read_url(&section),
+            server: read_server(&section),
             poll: section.millis("poll_ms", 10..=60_000),
             status: section.millis("status_ms", 100..=60_000),
             topics: read_topics(&section),
@@ -65,16 +64,9 @@ impl RulesConfig {
     }
 }
 
-fn read_url(section: &Section<'_>) -> Option<Opts> {
+fn read_server(section: &Section<'_>) -> Option<Server> {
     let url = section.string("url");
-    if url.is_empty() {
-        return None;
-    }
-    let options = database::read(section, &url)?;
-    if options.db_name().is_none() {
-        section.problem("url", &format!("must name a database: {}", database::FORM));
-    }
-    Some(options)
+    if url.is_empty() { None } else { Server::read_with_database(section, &url) }
 }
 
 fn read_topics(section: &Section<'_>) -> Vec<String> {
@@ -109,7 +101,7 @@ fn read_key(section: &Section<'_>) -> Option<Secret> {
     }
     match std::fs::read(&file) {
         Err(error) => {
-            section.problem("mask_key_file", &format!("{file}: {error}"));
+            section.file_problem("mask_key_file", &format!("{file}: {error}"));
             None
         }
         Ok(mut bytes) => {
@@ -118,7 +110,7 @@ fn read_key(section: &Section<'_>) -> Option<Secret> {
             }
             if !(KEY_BYTES_MIN..=KEY_BYTES_MAX).contains(&bytes.len()) {
                 let have = bytes.len();
-                section.problem(
+                section.file_problem(
                     "mask_key_file",
                     &format!("{file}: has {have} bytes; must be {KEY_BYTES_MIN} to {KEY_BYTES_MAX}"),
                 );
@@ -142,7 +134,7 @@ mod tests {
     #[test]
     fn no_url_means_no_rules() {
         let config = read("").unwrap();
-        assert!(config.url.is_none() && config.mask_key.is_none());
+        assert!(config.server.is_none() && config.mask_key.is_none());
         assert_eq!((config.poll.as_millis(), config.status.as_millis()), (200, 5000));
     }
 

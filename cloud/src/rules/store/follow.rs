@@ -22,6 +22,7 @@ use super::look::{self, Fingerprint, Picture};
 use super::measures::Measures;
 use super::tables::{self, Failure};
 use super::{Loaded, Report, Rules};
+use crate::database::Server;
 use crate::faults;
 use crate::rules::{RuleRow, RuleSet, Schema};
 
@@ -36,7 +37,7 @@ const GOODBYE: Duration = Duration::from_secs(1);
 
 /// See [`Rules::follow`].
 pub(super) fn run(rules: &Rules, stop: &Stop) -> Result<(), Error> {
-    let Some(url) = rules.0.config.url.clone() else {
+    let Some(server) = rules.0.config.server.clone() else {
         tracing::info!("rules: none, since rules.url is empty");
         return wait_for_stop(stop);
     };
@@ -45,13 +46,13 @@ pub(super) fn run(rules: &Rules, stop: &Stop) -> Result<(), Error> {
         let mut follower = Follower::new(rules);
         let mut connection = None;
         tokio::select! {
-            () = follower.follow(&url, &mut connection) => {}
+            () = follower.follow(&server, &mut connection) => {}
             () = stop.wait() => {}
         }
         // The connection may have been cut off in an exchange: good-bye needs one of its own.
         drop(connection);
         let goodbye = async {
-            let mut connection = tables::connect(&url).await?;
+            let mut connection = tables::connect(&server).await?;
             look::gone(&mut connection, &rules.0.slot).await
         };
         if let Ok(Err(error)) = tokio::time::timeout(GOODBYE, goodbye).await {
@@ -115,10 +116,10 @@ impl<'a> Follower<'a> {
         }
     }
 
-    async fn follow(&mut self, url: &mysql_async::Opts, connection: &mut Option<Conn>) {
+    async fn follow(&mut self, server: &Server, connection: &mut Option<Conn>) {
         let mut backoff = Backoff::new(self.rules.0.config.poll, AGAIN_MAX);
         loop {
-            let wait = match self.step(url, connection).await {
+            let wait = match self.step(server, connection).await {
                 Ok(looked) => {
                     backoff.reset();
                     if looked {
@@ -141,11 +142,7 @@ impl<'a> Follower<'a> {
     }
 
     /// One look; false while there is no schema to look with.
-    async fn step(
-        &mut self,
-        url: &mysql_async::Opts,
-        connection: &mut Option<Conn>,
-    ) -> Result<bool, Failure> {
+    async fn step(&mut self, server: &Server, connection: &mut Option<Conn>) -> Result<bool, Failure> {
         let (reports, schema) = {
             let mut shared = self.rules.lock();
             (std::mem::take(&mut shared.reports), shared.schema.clone())
@@ -157,7 +154,7 @@ impl<'a> Follower<'a> {
         let mut open = match connection.take() {
             Some(open) => open,
             None => {
-                let mut open = tables::connect(url).await?;
+                let mut open = tables::connect(server).await?;
                 tables::check(&mut open).await?;
                 self.seen = None;
                 open

@@ -3,11 +3,12 @@
 //! Comes in: `[rules]`. Goes out: a connection that speaks UTC and cannot wait for ever; the tables.
 //! On failure: what is missing is named with the way out; `init` may be called again.
 
+use crate::database::Server;
 use std::future::Future;
 use std::time::Duration;
 
+use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Opts, OptsBuilder};
 
 /// Each exchange with the server.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -32,6 +33,9 @@ pub(crate) enum Failure {
     /// It said so, or the connection broke.
     #[error("{0}")]
     Server(#[from] mysql_async::Error),
+    /// A certificate.
+    #[error("{0}")]
+    Tls(#[from] weir_shared::tls::Error),
     /// It said nothing.
     #[error("no answer within {} s", .0.as_secs())]
     Late(Duration),
@@ -70,12 +74,12 @@ pub(crate) async fn answer<T>(
 }
 
 /// A new connection.
-pub(crate) async fn connect(url: &Opts) -> Result<Conn, Failure> {
+pub(crate) async fn connect(server: &Server) -> Result<Conn, Failure> {
     let set = "SET SESSION innodb_lock_wait_timeout = 4, autocommit = 1, time_zone = '+00:00', \
                sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'";
-    let options = OptsBuilder::from_opts(url.clone())
+    let options = server
+        .connection()?
         .init(vec![set, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ", "SET NAMES utf8mb4"])
-        .prefer_socket(false)
         .tcp_nodelay(true);
     match tokio::time::timeout(CONNECT, Conn::new(options)).await {
         Ok(connection) => Ok(connection?),
@@ -91,12 +95,12 @@ pub(crate) async fn disconnect(connection: Conn) {
 }
 
 /// Makes what is missing; with `dry_run` prints the statements.
-pub(crate) async fn init(url: &Opts, dry_run: bool) -> Result<(), Failure> {
+pub(crate) async fn init(server: &Server, dry_run: bool) -> Result<(), Failure> {
     if dry_run {
         tracing::info!("would run in the database of the rules:\n{STATEMENTS}");
         return Ok(());
     }
-    let mut connection = connect(url).await?;
+    let mut connection = connect(server).await?;
     for statement in statements(connection.server_version()) {
         answer(connection.query_drop(statement)).await?;
     }

@@ -9,6 +9,7 @@ use mysql_async::prelude::Queryable;
 use weir_shared::clock::{self, Deadline};
 
 use super::*;
+use crate::database::Server;
 
 // Not with "weir" in its name: making it would look as if the dimensions of other tests were made anew.
 const DATABASE: &str = "rules_of_tests";
@@ -16,7 +17,7 @@ const LONGEST: Duration = Duration::from_secs(20);
 
 /// A database of our own for the time of a test, and processes that follow it.
 struct Bench {
-    url: mysql_async::Opts,
+    server: Server,
     runtime: tokio::runtime::Runtime,
     connection: Conn,
     processes: Vec<(Rules, Stop, std::thread::JoinHandle<()>)>,
@@ -32,20 +33,19 @@ impl Bench {
             format!("{}:{port}", weir_harness::addresses::HOST)
         };
         let server = std::env::var("WEIR_RULES_MYSQL").unwrap_or_else(|_| stack());
-        let url =
-            |database| mysql_async::Opts::from_url(&format!("mysql://root@{server}/{database}")).unwrap();
-        let (server, url) = (url(""), url(DATABASE));
+        let all = mysql_async::Opts::from_url(&format!("mysql://root@{server}/")).unwrap();
+        let server = Server::plain(&format!("mysql://root@{server}/{DATABASE}"));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let connection = runtime.block_on(async {
-            let mut connection = Conn::new(server).await.unwrap();
+            let mut connection = Conn::new(all).await.unwrap();
             connection.query_drop(format!("DROP DATABASE IF EXISTS {DATABASE}")).await.unwrap();
             connection.query_drop(format!("CREATE DATABASE {DATABASE} CHARACTER SET utf8mb4")).await.unwrap();
             connection.disconnect().await.unwrap();
-            tables::init(&url, false).await.unwrap();
-            tables::init(&url, false).await.unwrap(); // may be repeated
-            tables::connect(&url).await.unwrap()
+            tables::init(&server, false).await.unwrap();
+            tables::init(&server, false).await.unwrap(); // may be repeated
+            tables::connect(&server).await.unwrap()
         });
-        Self { url, runtime, connection, processes: Vec::new(), _alone: alone }
+        Self { server, runtime, connection, processes: Vec::new(), _alone: alone }
     }
 
     fn sql(&mut self, statement: &str) {
@@ -73,7 +73,7 @@ impl Bench {
 
     fn start(&mut self, slot: &str) -> Rules {
         let config = RulesConfig {
-            url: Some(self.url.clone()),
+            server: Some(self.server.clone()),
             poll: Duration::from_millis(200),
             status: Duration::from_secs(5),
             topics: Vec::new(),

@@ -18,6 +18,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use weir_shared::clock::Deadline;
 use weir_shared::supervise::Error;
+use weir_shared::tls::Renewals;
 
 use super::super::batch::{Part, Range};
 use super::super::config::ClickhouseConfig;
@@ -61,10 +62,8 @@ const TOKEN: &str = "insert_deduplication_token";
 
 /// A server and how to ask it.
 pub(super) struct Server {
-    url: String,
-    pub(super) database: String,
-    user: String,
-    password: String,
+    config: ClickhouseConfig,
+    renewals: Renewals,
     questions: Client,
     inserts: reqwest::Client,
     /// Which of [`SETTINGS`] and [`TOKEN`] it knows; empty until asked.
@@ -73,31 +72,23 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn new(config: &ClickhouseConfig) -> Result<Self, Error> {
-        let connector = config.tls.connector()?;
-        let mut http = HttpConnector::new();
-        http.enforce_http(false);
-        let https = HttpsConnector::from((http, connector.clone().into()));
-        let pool = hyper_util::client::legacy::Client::builder(TokioExecutor::new());
-        let questions = Client::with_http_client(pool.clone().pool_idle_timeout(IDLE).build(https))
-            .with_url(&config.url)
-            .with_database(&config.database)
-            .with_user(&config.user)
-            .with_password(&config.password)
-            .with_validation(false)
-            .with_setting("wait_end_of_query", "1");
-        // Other addresses than the one configured are nobody's business: no proxy.
-        let inserts = reqwest::Client::builder().no_proxy().tcp_nodelay(true);
-        let inserts = inserts.use_preconfigured_tls(connector);
-        let inserts = inserts.timeout(INSERT).pool_idle_timeout(IDLE).build()?;
-        Ok(Self {
-            url: config.url.clone(),
-            database: config.database.clone(),
-            user: config.user.clone(),
-            password: config.password.clone(),
-            questions,
-            inserts,
-            known: Vec::new(),
-        })
+        let renewals = Renewals::of(&config.tls);
+        let (questions, inserts) = clients(config)?;
+        Ok(Self { config: config.clone(), renewals, questions, inserts, known: Vec::new() })
+    }
+
+    /// Speaks with the certificates that there are now.
+    pub(super) fn renew(&mut self) -> Result<(), Failure> {
+        if self.renewals.came() {
+            (self.questions, self.inserts) =
+                clients(&self.config).map_err(|e| Failure::Store(e.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// Where its tables are.
+    pub(super) fn database(&self) -> &str {
+        &self.config.database
     }
 
     /// The same server, without naming a database: to make it.
@@ -141,7 +132,7 @@ impl Server {
         let query = format!("INSERT INTO `{table}` ({names}) FORMAT {}", format.name());
         let mut parameters: Vec<(&str, &str)> = vec![
             ("query", &query),
-            ("database", &self.database),
+            ("database", &self.config.database),
             ("query_id", query_id),
             ("wait_end_of_query", "1"),
         ];
@@ -228,7 +219,8 @@ impl Server {
 
     /// The answer to a question in a binary format.
     pub(super) async fn binary(&self, query: String) -> Result<Vec<u8>, Failure> {
-        let request = self.post(&[("database", &self.database), ("wait_end_of_query", "1")]).body(query);
+        let request =
+            self.post(&[("database", &self.config.database), ("wait_end_of_query", "1")]).body(query);
         let response = request.send().await.map_err(|e| unreachable(&e))?;
         let refused = response.headers().contains_key("X-ClickHouse-Exception-Code");
         let status = response.status();
@@ -241,8 +233,10 @@ impl Server {
     }
 
     fn post(&self, parameters: &[(&str, &str)]) -> reqwest::RequestBuilder {
-        let request = self.inserts.post(&self.url).query(parameters);
-        request.header("X-ClickHouse-User", &self.user).header("X-ClickHouse-Key", &self.password)
+        let request = self.inserts.post(&self.config.url).query(parameters);
+        request
+            .header("X-ClickHouse-User", &self.config.user)
+            .header("X-ClickHouse-Key", &self.config.password)
     }
 
     /// The offsets of some ranges of the table's topic that stand in the table, by partition.
@@ -265,6 +259,26 @@ impl Server {
         }
         Ok(arrived)
     }
+}
+
+/// For questions, and for inserts.
+fn clients(config: &ClickhouseConfig) -> Result<(Client, reqwest::Client), Error> {
+    let connector = config.tls.connector()?;
+    let mut http = HttpConnector::new();
+    http.enforce_http(false);
+    let https = HttpsConnector::from((http, connector.clone().into()));
+    let pool = hyper_util::client::legacy::Client::builder(TokioExecutor::new());
+    let questions = Client::with_http_client(pool.clone().pool_idle_timeout(IDLE).build(https))
+        .with_url(&config.url)
+        .with_database(&config.database)
+        .with_user(&config.user)
+        .with_password(&config.password)
+        .with_validation(false)
+        .with_setting("wait_end_of_query", "1");
+    // Other addresses than the one configured are nobody's business: no proxy.
+    let inserts = reqwest::Client::builder().no_proxy().tcp_nodelay(true);
+    let inserts = inserts.use_preconfigured_tls(connector);
+    Ok((questions, inserts.timeout(INSERT).pool_idle_timeout(IDLE).build()?))
 }
 
 /// The columns of a table, as a statement lists them.

@@ -147,12 +147,12 @@ async fn look(server: &Server, own: OwnTables) -> Result<Vec<Looked>, Failure> {
     let names = targets.iter().map(|target| quoted(target.name())).collect::<Vec<_>>().join(",");
     let ask = format!(
         "SELECT name, engine, engine_full FROM system.tables WHERE database = {} AND name IN ({names})",
-        quoted(&server.database)
+        quoted(server.database())
     );
     let found = answer(server.questions().query(&ask).fetch_all::<(String, String, String)>()).await?;
     let ask = format!(
         "SELECT table, name, type FROM system.columns WHERE database = {} AND table IN ({names})",
-        quoted(&server.database)
+        quoted(server.database())
     );
     let there = answer(server.questions().query(&ask).fetch_all::<(String, String, String)>()).await?;
     let ask = format!("SELECT name FROM system.merge_tree_settings WHERE name = '{WINDOW}'");

@@ -11,12 +11,13 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use rdkafka::TopicPartitionList;
 use rdkafka::bindings::rd_kafka_resp_err_t;
 use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
-use weir_shared::kafka_security::explained;
 
 use super::super::batch::{Part, Topic};
 use super::super::own::OwnTables;
+use crate::kafka::Heard;
 
 /// Where a partition is: stored up to, and handed out up to.
 #[derive(Clone, Copy, Debug)]
@@ -153,11 +154,13 @@ pub(super) struct Ownership {
     owned: Mutex<Owned>,
     written: Condvar,
     tables: OwnTables,
+    /// Of the connections.
+    pub(super) heard: Heard,
 }
 
 impl Ownership {
     pub(super) fn new(tables: OwnTables) -> Self {
-        Self { owned: Mutex::default(), written: Condvar::new(), tables }
+        Self { owned: Mutex::default(), written: Condvar::new(), tables, heard: Heard::logging() }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Owned> {
@@ -193,7 +196,11 @@ impl Ownership {
 
 impl ClientContext for Ownership {
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, "kafka: {}", explained(reason));
+        self.heard.error(error, reason);
+    }
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.heard.log(level, facility, message);
     }
 }
 

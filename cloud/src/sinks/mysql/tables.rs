@@ -14,7 +14,7 @@ use super::super::{Failure, Probe, Refused, SinkName};
 use super::insert::{ID, columns as columns_of};
 use super::schema::{self, KeyText};
 use super::standing::{self, Standing};
-use super::{answer, connect, session_options};
+use super::{answer, connect};
 
 const PROGRESS: &str = "weir_progress";
 const STATEMENTS: &str = include_str!("../../../../deploy/sql/mysql.sql");
@@ -25,12 +25,11 @@ const ADD_RULES: &str = "ALTER TABLE weir_readings ADD COLUMN rules ";
 
 /// Makes what is missing; with `dry_run` prints the statements, and those that would mend tables that stand.
 pub(in crate::sinks) async fn init(config: &MysqlConfig, own: OwnTables, dry_run: bool) -> Result<(), Error> {
-    let options = session_options(&config.options);
     if dry_run {
-        let connection = connect(&options).await;
+        let connection = connect(&config.server).await;
         return Ok(propose(connection, own).await?);
     }
-    let mut connection = connect(&options).await?;
+    let mut connection = connect(&config.server).await?;
     let own_tables = created(own, key_text(&mut connection).await?);
     let shipped = STATEMENTS.split_inclusive(";\n").map(str::trim).filter(|s| s.ends_with(';'));
     for statement in shipped.chain(own_tables.iter().map(String::as_str)) {
@@ -92,14 +91,13 @@ async fn has_rules(connection: &mut Conn) -> Result<bool, Failure> {
 
 /// Asks without changing anything.
 pub(in crate::sinks) async fn probe(config: &MysqlConfig, own: OwnTables) -> Result<Probe, Failure> {
-    let options = session_options(&config.options);
-    let mut connection = connect(&options).await?;
+    let mut connection = connect(&config.server).await?;
     let version: Option<String> = answer(connection.query_first("SELECT VERSION()")).await?;
     let lines = answer(connection.query("SHOW GRANTS")).await?;
     let tables = check(&mut connection, own).await.map_err(|e| e.to_string());
     answer(connection.disconnect()).await?;
-    let at = format!("{}:{}", options.ip_or_hostname(), options.tcp_port());
-    let database = options.db_name().unwrap_or_default().to_owned();
+    let at = config.server.target();
+    let database = config.server.database().unwrap_or_default().to_owned();
     Ok(Probe { at, version: version.unwrap_or_default(), tables, grants: Some((database, lines)) })
 }
 

@@ -16,7 +16,7 @@ use super::super::table::{Kind, table};
 use super::super::verify::{self, Found, Logs};
 use super::super::{Failure, SinkName};
 use super::insert::{ID, Maker, columns};
-use super::{answer, connect, session_options, tables};
+use super::{answer, connect, tables};
 
 /// Rows that one statement looks up.
 const LOOKED_UP: usize = 200;
@@ -181,7 +181,7 @@ fn same(sent: &Value, got: &Value, json: bool) -> bool {
 impl Witness {
     /// Connects.
     pub(in crate::sinks) async fn open(config: &MysqlConfig, own: OwnTables) -> Result<Self, Failure> {
-        let mut connection = connect(&session_options(&config.options)).await?;
+        let mut connection = connect(&config.server).await?;
         tables::check(&mut connection, own).await?;
         Ok(Self { connection, tables: own })
     }

@@ -10,11 +10,12 @@ use std::time::Duration;
 use futures_core::Stream as _;
 use mysql_async::binlog::events::Event;
 use mysql_async::prelude::Queryable;
-use mysql_async::{BinlogStream, BinlogStreamRequest, Opts};
+use mysql_async::{BinlogStream, BinlogStreamRequest};
 
 use super::super::load::{answered, connect};
 use super::super::tail::Position;
 use super::Broken;
+use crate::database::Server;
 
 /// How often a server without events says that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -28,8 +29,8 @@ pub(super) struct Stream(BinlogStream);
 
 impl Stream {
     /// From a place between two transactions on.
-    pub(super) async fn open(url: &Opts, file: &str, from: Position) -> Result<Self, Broken> {
-        let mut conn = connect(url).await?;
+    pub(super) async fn open(server: &Server, file: &str, from: Position) -> Result<Self, Broken> {
+        let mut conn = connect(server).await?;
         let period = HEARTBEAT.as_nanos();
         // The second name is MySQL's since 8.4; the third asks MariaDB not to rewrite its own events.
         let ask = format!(

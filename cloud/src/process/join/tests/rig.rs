@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Opts};
 use tokio::runtime::Runtime;
 use weir_shared::clock::Deadline;
 use weir_shared::config::check;
@@ -13,6 +13,7 @@ use weir_shared::reading::Reading;
 use weir_shared::supervise::Stop;
 
 use super::super::{DimensionConfig, Dimensions, Found, Snapshot, load, probe};
+use crate::database::Server;
 
 /// Longest wait for what a test expects.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -37,7 +38,7 @@ pub(super) struct Rig {
 impl Rig {
     pub(super) fn new(url: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let conn = runtime.block_on(load::connect(&Opts::from_url(url).unwrap()));
+        let conn = runtime.block_on(load::connect(&Server::plain(url)));
         let conn = conn.unwrap_or_else(|e| panic!("no server for the tests: {e}; `make test` starts it"));
         Self {
             url: url.to_owned(),
@@ -52,9 +53,9 @@ impl Rig {
 
     /// Connects once more, to a server that was away.
     pub(super) fn reconnect(&mut self) {
-        let options = Opts::from_url(&self.url).unwrap();
+        let server = Server::plain(&self.url);
         self.conn = patiently(|| {
-            self.runtime.block_on(load::connect(&options)).map_err(|error| format!("no server: {error}"))
+            self.runtime.block_on(load::connect(&server)).map_err(|error| format!("no server: {error}"))
         });
     }
 
@@ -66,11 +67,11 @@ impl Rig {
 
     /// Runs statements on a connection of their own, meanwhile.
     pub(super) fn spawn(&mut self, statements: &str) {
-        let (url, statements) = (Opts::from_url(&self.url).unwrap(), statements.to_owned());
+        let (server, statements) = (Server::plain(&self.url), statements.to_owned());
         self.spawned = Some(std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                let mut conn = load::connect(&url).await.unwrap();
+                let mut conn = load::connect(&server).await.unwrap();
                 conn.query_drop(statements).await.unwrap();
                 conn.disconnect().await.unwrap();
             });
@@ -107,7 +108,7 @@ impl Rig {
     pub(super) fn refusal(&mut self, table: &str, more: &str) -> String {
         let configs = self.configs(&[("d", table, more)]);
         let (loaded, probe) = self.runtime.block_on(async {
-            let mut conn = load::connect(&configs[0].url).await.unwrap();
+            let mut conn = load::connect(&configs[0].server).await.unwrap();
             let loaded = load::load(&mut conn, &configs).await;
             conn.disconnect().await.unwrap();
             (loaded, probe(&configs[0]).await.unwrap())
