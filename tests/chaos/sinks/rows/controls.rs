@@ -9,13 +9,13 @@ use crate::suite::{Control, control};
 
 const CONTROLS: [Control<Lab>; 8] = [
     ("bad.mysql_progress_apart", "2", |lab, report| killed_at(lab, report, "sink.m1")),
-    ("bad.mysql_ignore_fence", "14", |lab, report| zombie::held(lab, report, "sink.m0")),
+    ("bad.mysql_ignore_fence", "14", |lab, report| zombie::held(lab, report, "sink.m0").map(drop)),
     ("bad.es_progress_first", "2", |lab, report| killed_at(lab, report, "sink.l0")),
     ("bad.es_new_ids", "2", |lab, report| killed_at(lab, report, "sink.l2")),
     ("bad.es_ignore_items", "20", elasticsearch::refusals),
     ("bad.ch_no_plan", "2", |lab, report| killed_at(lab, report, "sink.c3")),
     ("bad.ch_no_asking", "24", clickhouse::forgotten_in),
-    ("bad.ch_no_token", "14", |lab, report| zombie::held(lab, report, "sink.c1")),
+    ("bad.ch_no_token", "14", |lab, report| zombie::held(lab, report, "sink.c1").map(drop)),
 ];
 
 /// Killed three times at a step.

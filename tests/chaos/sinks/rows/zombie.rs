@@ -18,6 +18,7 @@ const FROZEN: Duration = Duration::from_secs(15);
 const AFTER: Duration = Duration::from_secs(3);
 /// The twin is fenced off for a minute when the held one joins again.
 const WORKS_AGAIN: Duration = Duration::from_secs(8);
+const FENCED: &str = "staying away for a while";
 /// It is held in the batch after so many.
 const BATCHES: u32 = 10;
 const COMES: Duration = Duration::from_secs(30);
@@ -35,13 +36,15 @@ fn held_ms(point: &str) -> u64 {
 pub(super) fn row(lab: &mut Lab, report: &mut Report) -> anyhow::Result<()> {
     report.did("held in mid-write while a twin takes over; frozen for 15 s while another slot does");
     for point in POINTS {
-        held(lab, report, point)?;
+        let fenced = held(lab, report, point)?;
+        report.check(fenced, || format!("held at {point}: neither of the twins said that it was fenced"));
     }
     frozen(lab, report)
 }
 
-/// Held before it writes; a twin with the same slot takes over meanwhile and writes the same.
-pub(super) fn held(lab: &mut Lab, report: &mut Report, point: &str) -> anyhow::Result<()> {
+/// Held before it writes; a twin with the same slot takes over meanwhile and writes the same. Whether one of them said that it
+/// was fenced.
+pub(super) fn held(lab: &mut Lab, report: &mut Report, point: &str) -> anyhow::Result<bool> {
     let held = held_ms(point);
     let old = lab.start("a", &format!("{point}={BATCHES}*off->1*sleep({held})->off"))?;
     let label = format!("point=\"{point}\"");
@@ -55,11 +58,13 @@ pub(super) fn held(lab: &mut Lab, report: &mut Report, point: &str) -> anyhow::R
     (spec.folder, spec.admin_port) = (twin.folder, twin.admin_port);
     let new = lab.start_as(&spec, "")?;
     pass(Duration::from_millis(held) + WORKS_AGAIN);
+    let fenced = old.says(FENCED) || new.says(FENCED);
     // One of two twins is too many, whichever works: end both, and see what they did.
     drop((old, new));
     let _sinks = lab.start("a", "")?;
     report.heal(&format!("{point}: after both twins"), lab.canary()?);
-    lab.judge(report, &format!("held at {point}"))
+    lab.judge(report, &format!("held at {point}"))?;
+    Ok(fenced)
 }
 
 /// Another slot takes its partitions over.
