@@ -13,7 +13,7 @@ PACKAGES := gcc g++ make pkg-config zlib1g-dev perl python3
 BIN := target/release
 CARGO := cargo --locked
 
-.PHONY: build check test demo fuzz down deb packages components \
+.PHONY: build check test demo fuzz down deb arm packages components \
 	chaos bench-first-light bench-edge bench-cloud bench-process bench-restore bench-sinks bench-latency
 
 build: packages
@@ -100,6 +100,15 @@ deb: build
 	as_root=()
 	(( $$(id -u) == 0 )) || as_root=(sudo -n)
 	"$${as_root[@]}" $(BIN)/weir-package
+
+# weir-edge for gateways, and its main job under qemu: the 64-bit one is killed twice in mid-stream, on real servers.
+arm: PACKAGES += python3-pip qemu-user-static libc6-arm64-cross
+arm: build
+	@deploy/arm.sh
+	trap '$(BIN)/weir-stack down --name test >&2' EXIT
+	$(BIN)/weir-stack up --name test --fresh >&2
+	$(BIN)/weir-demo --name test --rate 200 --seconds 40 --kill --edge \
+		"qemu-aarch64-static -L /usr/aarch64-linux-gnu $(CURDIR)/target/aarch64-unknown-linux-gnu/release/weir-edge"
 
 packages:
 	@if ! command -v dpkg-query >/dev/null; then

@@ -27,8 +27,9 @@ use weir_shared::tls::Renewals;
 use crate::clocks::Clocks;
 use crate::events::{Event, Note};
 use crate::faults;
-use crate::journal::Segments;
-use crate::journal::format::{Acknowledged, Cursor, Partitions, Sent};
+use crate::journal::format::{Acknowledged, Cursor, Partitions, Record, Sent};
+use crate::journal::reader::Step;
+use crate::journal::{Reader, Segments};
 
 mod bandwidth;
 mod measures;
@@ -57,6 +58,10 @@ const DRAIN: Duration = Duration::from_secs(3);
 const REPORTS: Duration = Duration::from_millis(1);
 /// The longest wait for news when nothing is in flight: bounds how long a stop goes unnoticed.
 const IDLE: Duration = Duration::from_millis(250);
+/// Between two looks at the age of what is held.
+const AGE: Duration = Duration::from_secs(5);
+/// Most batches without a record that is sent, of such a look.
+const AGE_BATCHES_MAX: usize = 1_000;
 /// Held bytes from which on live data goes first.
 const BACKLOG_BYTES: u64 = 1 << 20;
 /// How long the ingest stage may take to open a stream.
@@ -114,6 +119,7 @@ pub(crate) struct Forwarder {
     bandwidth: Bandwidth,
     /// When Kafka last acknowledged something, or had nothing to acknowledge.
     heard: Instant,
+    age_due: Deadline,
     measures: Measures,
 }
 
@@ -138,6 +144,7 @@ impl Forwarder {
             prefixes: cursor.prefixes,
             refusals: Refusals::default(),
             heard: now,
+            age_due: Deadline::after(Duration::ZERO),
             measures,
         }
     }
@@ -161,6 +168,7 @@ impl Forwarder {
                         if faults::is_broken("bad.no_backoff") { Duration::ZERO } else { backoff.wait() };
                     tracing::warn!(why, wait_ms = wait.as_millis(), "kafka: will send again from the cursor");
                     self.wiring.ready.bad(&self.wiring.who, why);
+                    self.measures.connected(false);
                     self.measures.restarts.increment(1);
                     if stop.wait_for(wait) {
                         break;
@@ -178,6 +186,7 @@ impl Forwarder {
         self.heard = clock::instant();
         self.check_topics(&producer)?;
         self.wiring.ready.good(&self.wiring.who);
+        self.measures.connected(true);
         tracing::info!(lane = self.wiring.who, "kafka: connected");
         self.split()?;
         let mut ranges = Ranges::new(&self.wiring.segments, &self.bounds, &self.prefixes);
@@ -258,7 +267,9 @@ impl Forwarder {
                     if self.heard.elapsed() >= SILENCE {
                         tracing::info!(lane = self.wiring.who, "kafka: acknowledges again");
                         self.wiring.ready.good(&self.wiring.who);
+                        self.measures.connected(true);
                     }
+                    self.measures.acknowledged(delivery.ticket);
                     self.heard = clock::instant();
                     producer.brokers_are_up();
                     faults::kill_at("edge.e7");
@@ -294,6 +305,7 @@ impl Forwarder {
                 return Err(Trouble::retry(why));
             }
             self.wiring.ready.bad(&self.wiring.who, why);
+            self.measures.connected(false);
         }
         Ok(())
     }
@@ -307,6 +319,7 @@ impl Forwarder {
         let missing = ranges.take_missing();
         let (cursor, bounds, done) = ranges.cursor();
         self.measures.held_bytes.set(self.held(&bounds) as f64);
+        self.note_age(&bounds);
         if !missing.is_empty() {
             self.note(Note::Missing(missing))?;
         }
@@ -318,8 +331,21 @@ impl Forwarder {
         Ok(())
     }
 
-    fn note_held(&self) {
-        self.measures.held_bytes.set(self.held(&self.bounds) as f64);
+    fn note_held(&mut self) {
+        let bounds = self.bounds.clone();
+        self.measures.held_bytes.set(self.held(&bounds) as f64);
+        self.note_age(&bounds);
+    }
+
+    /// Now and then looks into the journal for the oldest record that is not acknowledged.
+    fn note_age(&mut self, bounds: &[Bounds]) {
+        if !self.age_due.passed() {
+            return;
+        }
+        self.age_due = Deadline::after(AGE);
+        let received = oldest_held(&self.wiring, bounds);
+        let age = received.map_or(0, |received| clock::wall_ms().saturating_sub(received).max(0));
+        self.measures.held_seconds.set(age as f64 / 1000.0);
     }
 
     /// Bytes that are durable and not acknowledged.
@@ -333,6 +359,22 @@ impl Forwarder {
         let event = Event::Lane(self.wiring.lane, note);
         self.wiring.events.send(event).map_err(|_| Trouble::retry("the ingest stage has ended"))
     }
+}
+
+/// When the oldest record was received that is durable and not acknowledged, ms since 1970; nothing where the journal
+/// cannot be read, or its clock is not known yet.
+fn oldest_held(wiring: &Wiring, bounds: &[Bounds]) -> Option<i64> {
+    let durable = wiring.durable.load(Ordering::Acquire);
+    let mut reader = Reader::new(wiring.segments.clone(), bounds.first()?.position);
+    for _ in 0..AGE_BATCHES_MAX {
+        let Step::Batch(batch) = reader.next(durable).ok()?? else { continue };
+        for frame in batch.frames() {
+            if frame.records().any(|record| matches!(record, Record::Sent { .. })) {
+                return Some(wiring.clocks.read(batch.boot, &frame.head.arrived)?.wall_ms);
+            }
+        }
+    }
+    None
 }
 
 #[cfg(test)]

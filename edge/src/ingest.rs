@@ -296,7 +296,7 @@ impl Ingest {
         if !*self.wiring.open.borrow() && self.lanes.iter().all(Lane::is_open) {
             self.wiring.open.send_replace(true);
         }
-        self.measures.commit_seconds.record(begun.elapsed().as_secs_f64());
+        self.measures.committed(begun.elapsed());
         self.measures.journals(&self.lanes);
         self.give_back();
         Ok(true)

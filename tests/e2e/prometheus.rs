@@ -43,7 +43,9 @@ fn metrics(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != ':');
     let words = words.filter(|word| !word.trim_end_matches(':').contains(':'));
     let words = words.map(|word| word.trim_end_matches(':'));
-    let ours = words.filter(|word| word.starts_with("weir_edge_") || word.starts_with("weir_cloud_"));
+    let ours = words.filter(|word| {
+        ["weir_edge_", "weir_cloud_", "weir_event_"].iter().any(|start| word.starts_with(start))
+    });
     let bare = |word: &str| {
         let ending = ["_sum", "_count", "_bucket"].into_iter().find_map(|ending| word.strip_suffix(ending));
         ending.unwrap_or(word).to_owned()

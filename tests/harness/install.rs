@@ -48,6 +48,12 @@ pub fn telegraf(places: &Places, progress: Progress<'_>) -> Result<PathBuf> {
     Ok(places.dist().join("telegraf/telegraf"))
 }
 
+/// Installs Helm, which renders the chart; gives its program.
+pub fn helm(places: &Places, progress: Progress<'_>) -> Result<PathBuf> {
+    install(places, |dist| vec![python::engine(dist), go::toolchain(dist), go::helm(dist)], progress)?;
+    Ok(places.dist().join("helm/helm"))
+}
+
 /// Apache Flink, which one benchmark compares with.
 #[derive(Clone, Debug)]
 pub struct Flink {

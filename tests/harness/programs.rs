@@ -56,6 +56,8 @@ impl Program {
 pub struct Programs<'a> {
     stack: &'a Stack,
     binaries: PathBuf,
+    /// What starts the edge, where it is not the one beside this program.
+    edge: Option<Vec<String>>,
     admin: Admin,
 }
 
@@ -65,12 +67,18 @@ impl<'a> Programs<'a> {
     /// # Errors
     /// When a binary is missing or a configuration cannot be written.
     pub fn new(stack: &'a Stack) -> anyhow::Result<Self> {
-        let programs = Self { stack, binaries: binaries()?, admin: Admin::new()? };
+        let programs = Self { stack, binaries: binaries()?, edge: None, admin: Admin::new()? };
         fs::create_dir_all(stack.data_dir().join("config"))?;
         let (addresses, folder) = (stack.addresses(), stack.data_dir());
         fs::write(programs.config(Program::Edge), edge_config(&addresses, &folder.join("edge-journal")))?;
         fs::write(programs.config(Program::Cloud), cloud_config(&addresses))?;
         Ok(programs)
+    }
+
+    /// The edge is this program, for example one of another processor with what runs it.
+    #[must_use]
+    pub fn with_edge(self, words: &[String]) -> Self {
+        Self { edge: Some(words.to_vec()), ..self }
     }
 
     /// Stops what runs of both (in order: edge, then cloud), gracefully.
@@ -151,7 +159,10 @@ impl<'a> Programs<'a> {
 
     fn start_with(&self, program: Program, command: &[&str]) -> anyhow::Result<()> {
         let (binary, config) = (text(&self.binary(program))?, text(&self.config(program))?);
-        let mut argv = vec![binary.as_str()];
+        let mut argv = match (&self.edge, program) {
+            (Some(edge), Program::Edge) => edge.iter().map(String::as_str).collect(),
+            _ => vec![binary.as_str()],
+        };
         argv.extend_from_slice(command);
         argv.extend_from_slice(&["--config", &config]);
         self.stack.spawn(program.name(), &argv, &[], true)?;

@@ -177,6 +177,8 @@ impl Cycle<'_> {
         emit: &mut impl Emit,
     ) -> Result<(), Failure> {
         tally.received += 1;
+        let oldest = tally.oldest_ms.get_or_insert(record.timestamp_ms);
+        *oldest = record.timestamp_ms.min(*oldest);
         state.passes(record.timestamp_ms);
         let whose = match identity(record) {
             Ok(whose) => whose,

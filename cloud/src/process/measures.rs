@@ -6,6 +6,7 @@
 
 mod rules;
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ use super::{INPUTS, Input};
 pub(super) struct Tally {
     /// Records taken from the log.
     pub(super) received: u64,
+    /// Kafka's timestamp of the oldest of them, ms since 1970.
+    pub(super) oldest_ms: Option<i64>,
     /// Readings, window results and gaps sent on.
     pub(super) enriched: u64,
     /// Dead letters, by reason.
@@ -56,6 +59,7 @@ pub(super) struct Measures {
     fenced: Counter,
     rebuilt: Counter,
     cycle: Histogram,
+    latency: Histogram,
     restore: Histogram,
     held: Counter,
     released: [Counter; Why::ALL.len()],
@@ -78,6 +82,9 @@ struct Topic {
     reopened: Counter,
     filtered: Counter,
     lag: Gauge,
+    age: Gauge,
+    /// Kafka's timestamp of the oldest record of the cycle that was committed last.
+    oldest_ms: Cell<i64>,
 }
 
 impl Measures {
@@ -97,6 +104,8 @@ impl Measures {
                 reopened: counter!("weir_cloud_process_reopened_total", "topic" => name),
                 filtered: counter!("weir_cloud_process_filtered_total", "topic" => name),
                 lag: gauge!("weir_cloud_process_lag_records", "topic" => name, "worker" => worker()),
+                age: gauge!("weir_cloud_process_lag_seconds", "topic" => name, "worker" => worker()),
+                oldest_ms: Cell::default(),
             }
         });
         Self {
@@ -106,6 +115,7 @@ impl Measures {
             fenced: counter!("weir_cloud_process_fenced_total"),
             rebuilt: counter!("weir_cloud_process_rebuilt_total"),
             cycle: histogram!("weir_cloud_process_cycle_seconds"),
+            latency: histogram!("weir_event_latency_seconds", "hop" => "process", "from" => "kafka"),
             restore: histogram!("weir_cloud_process_restore_seconds"),
             held: counter!("weir_cloud_process_held_total"),
             released: Why::ALL.map(|why| counter!("weir_cloud_process_released_total", "why" => why.name())),
@@ -119,11 +129,15 @@ impl Measures {
     }
 
     /// A cycle has been committed.
-    pub(super) fn committed(&self, tallies: &[Tally; INPUTS], took: Duration) {
+    pub(super) fn committed(&self, tallies: &[Tally; INPUTS], took: Duration, now_ms: i64) {
         self.committed.increment(1);
         self.cycle.record(took);
         for (topic, tally) in self.topics.iter().zip(tallies) {
             topic.received.increment(tally.received);
+            if let Some(oldest) = tally.oldest_ms {
+                topic.oldest_ms.set(oldest);
+                self.latency.record(now_ms.saturating_sub(oldest).max(0) as f64 / 1000.0);
+            }
             topic.enriched.increment(tally.enriched);
             topic.repeats.increment(tally.repeats);
             topic.controls.increment(tally.controls);
@@ -173,9 +187,14 @@ impl Measures {
         }
     }
 
-    /// Records that wait in an input topic.
-    pub(super) fn lag(&self, input: Input, records: i64) {
-        self.topics[input.index()].lag.set(records as f64);
+    /// Records that wait in an input topic. While there are any, the oldest of them is about as old as the oldest of the last
+    /// cycle.
+    pub(super) fn lag(&self, input: Input, records: i64, now_ms: i64) {
+        let topic = &self.topics[input.index()];
+        topic.lag.set(records as f64);
+        let oldest = topic.oldest_ms.get();
+        let waits = records > 0 && oldest > 0;
+        topic.age.set(if waits { now_ms.saturating_sub(oldest).max(0) as f64 / 1000.0 } else { 0.0 });
     }
 
     /// What is in memory.

@@ -119,10 +119,13 @@ pub(super) fn run(place: &Place<'_>, limits: Limits, mut store: impl Store) -> R
             measures.retry();
             place.complain(&failure);
             drop(member);
-            let wait = if matches!(failure, Failure::Fenced) { FENCED_PAUSE } else { backoff.wait() };
+            let fenced = matches!(failure, Failure::Fenced);
+            measures.fenced(fenced);
+            let wait = if fenced { FENCED_PAUSE } else { backoff.wait() };
             if place.stop.wait_for(wait) {
                 break;
             }
+            measures.fenced(false);
         }
     }
     Ok(())

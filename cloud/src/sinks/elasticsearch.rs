@@ -175,7 +175,7 @@ impl Elasticsearch {
                 Ok(None) => {}
                 Ok(Some(placed)) => {
                     if topic == Topic::Enriched {
-                        receipts.add(placed.received);
+                        receipts.add(placed.times);
                     }
                     self.body.add(*record, &placed, json);
                     is_document = true;

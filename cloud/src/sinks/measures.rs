@@ -17,7 +17,10 @@ pub(super) struct Measures {
     retries: Counter,
     sent_again: Counter,
     write: Histogram,
-    latency: Histogram,
+    from_device: Histogram,
+    from_receipt: Histogram,
+    fenced: Gauge,
+    failing: Gauge,
 }
 
 /// Those of one topic.
@@ -31,17 +34,58 @@ struct OfTopic {
     age: Gauge,
 }
 
-/// Time a reading needs from its edge's receipt to the store, by runs of equal receipt.
-#[derive(Debug, Default)]
-pub(super) struct Receipts(Vec<(i64, usize)>);
+/// When a reading was taken and received, ms since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Times {
+    /// By its device's clock.
+    pub(super) taken: i64,
+    /// By its edge's clock.
+    pub(super) received: i64,
+}
+
+impl Times {
+    /// The same time for both.
+    pub(super) const fn at(ms: i64) -> Self {
+        Self { taken: ms, received: ms }
+    }
+}
+
+/// Most readings of a batch whose latency is measured: a histogram's sample costs as much as making a row.
+const SAMPLES_MAX: usize = 512;
+
+/// Of the readings of a batch, evenly spread ones.
+#[derive(Debug)]
+pub(super) struct Receipts {
+    samples: Vec<Times>,
+    /// One of so many is taken.
+    every: usize,
+    /// So many are passed over before the next is taken.
+    over: usize,
+}
+
+impl Default for Receipts {
+    fn default() -> Self {
+        Self { samples: Vec::new(), every: 1, over: 0 }
+    }
+}
 
 impl Receipts {
-    /// One more row, received at `ms`.
-    pub(super) fn add(&mut self, ms: i64) {
-        match self.0.last_mut() {
-            Some((last, count)) if *last == ms => *count += 1,
-            _ => self.0.push((ms, 1)),
+    /// One more row.
+    pub(super) fn add(&mut self, times: Times) {
+        if self.over > 0 {
+            self.over -= 1;
+            return;
         }
+        if self.samples.len() == SAMPLES_MAX {
+            let mut at = 0;
+            self.samples.retain(|_| {
+                at += 1;
+                at % 2 == 1
+            });
+            self.every *= 2;
+        }
+        self.samples.push(times);
+        self.over = self.every - 1;
     }
 }
 
@@ -82,7 +126,7 @@ impl std::ops::AddAssign for Count {
 /// What one batch came to; every other record of it became a row.
 #[derive(Debug, Default)]
 pub(super) struct Stored {
-    /// When the readings of the batch were received.
+    /// When readings of the batch were taken and received.
     pub(super) receipts: Receipts,
     /// Records that no store can hold, now in `weir.rejected`.
     pub(super) dead_letters: Count,
@@ -108,14 +152,22 @@ impl Measures {
                 age: now("weir_cloud_sink_lag_seconds"),
             }
         };
-        Self {
+        let latency =
+            |from: &'static str| histogram!("weir_event_latency_seconds", "hop" => sink, "from" => from);
+        let measures = Self {
             topics: topics.iter().map(of_topic).collect(),
             batches: counter!("weir_cloud_sink_batches_total", "sink" => sink),
             retries: counter!("weir_cloud_sink_retries_total", "sink" => sink),
             sent_again: counter!("weir_cloud_sink_sent_again_total", "sink" => sink),
             write: histogram!("weir_cloud_sink_write_seconds", "sink" => sink),
-            latency: histogram!("weir_cloud_sink_event_latency_seconds", "sink" => sink),
-        }
+            from_device: latency("device"),
+            from_receipt: latency("received"),
+            fenced: gauge!("weir_cloud_sink_fenced", "sink" => sink),
+            failing: gauge!("weir_cloud_sink_failing", "sink" => sink),
+        };
+        measures.failing.set(0.0);
+        measures.fenced(false);
+        measures
     }
 
     /// A batch is stored, `seconds` after its writing began, at wall time `now_ms`.
@@ -132,14 +184,23 @@ impl Measures {
         self.batches.increment(1);
         self.sent_again.increment(stored.sent_again);
         self.write.record(seconds);
-        for &(received, count) in &stored.receipts.0 {
-            self.latency.record_many(now_ms.saturating_sub(received).max(0) as f64 / 1000.0, count);
+        let since = |ms: i64| now_ms.saturating_sub(ms).max(0) as f64 / 1000.0;
+        for times in &stored.receipts.samples {
+            self.from_device.record(since(times.taken));
+            self.from_receipt.record(since(times.received));
         }
+        self.failing.set(0.0);
     }
 
     /// A batch was given up and will be tried again.
     pub(super) fn retry(&self) {
         self.retries.increment(1);
+        self.failing.set(1.0);
+    }
+
+    /// Whether it stays away because another works under its name.
+    pub(super) fn fenced(&self, fenced: bool) {
+        self.fenced.set(if fenced { 1.0 } else { 0.0 });
     }
 
     /// How long the oldest record of each topic that waits to be stored has been in Kafka.
@@ -159,5 +220,21 @@ impl Measures {
         for of in &self.topics {
             of.lag.set(sums.get(&of.topic).copied().unwrap_or(0) as f64);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_large_batch_evenly_spread_readings_are_measured() {
+        let mut receipts = Receipts::default();
+        let times = Times::at;
+        (0..3).for_each(|n| receipts.add(times(n)));
+        assert_eq!(receipts.samples, [times(0), times(1), times(2)]);
+        (3..5_000).for_each(|n| receipts.add(times(n)));
+        let found: Vec<i64> = receipts.samples.iter().map(|times| times.taken).collect();
+        assert_eq!(found, (0..5_000).step_by(16).collect::<Vec<i64>>());
     }
 }

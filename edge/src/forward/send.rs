@@ -135,7 +135,10 @@ impl Forwarder {
                         let record =
                             Outgoing { stream: batch.stream, place, closing, backlog, key, value: &value };
                         bytes += key.len() + value.len() + OVERHEAD_BYTES;
-                        self.hand_over(producer, ticket_of(*slot, ticket), &record, stop)?;
+                        let ticket_here = ticket_of(*slot, ticket);
+                        self.hand_over(producer, ticket_here, &record, stop)?;
+                        let arrived = || self.wiring.clocks.read(batch.boot, &frame.head.arrived);
+                        self.measures.handed_over(ticket_here, || arrived().map(|arrived| arrived.wall_ms));
                         faults::kill_at("edge.e6");
                         if faults::is_broken("bad.lose_cursor_gap") {
                             progress.acknowledged(ticket);

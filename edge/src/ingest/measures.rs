@@ -5,7 +5,7 @@
 //! `weir_edge_records_journaled_total` = `weir_edge_records_forwarded_total` + given up (`weir_edge_gap_records_total`)
 //! + held.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use weir_shared::clock::{self, Now};
@@ -28,7 +28,10 @@ pub(super) struct Measures {
     so_far: (u64, u64),
     pub(super) redelivered: Counter,
     pub(super) acknowledged: Counter,
-    pub(super) commit_seconds: Histogram,
+    commit_seconds: Histogram,
+    from_device: Histogram,
+    /// When the first reading of the commit to come was taken, by its device's clock, ms since 1970.
+    taken: Option<i64>,
     pub(super) filtered: Counter,
     pub(super) kept: Counter,
     pub(super) given_up_bytes: Counter,
@@ -40,6 +43,7 @@ pub(super) struct Measures {
     clock_steps: Gauge,
     clock_disbelieved_ms: Gauge,
     journal_bytes: Gauge,
+    budget_bytes: Gauge,
     written_bytes: Gauge,
     disk_bytes: Gauge,
     write_amplification: Gauge,
@@ -59,6 +63,8 @@ impl Measures {
             redelivered: counter!("weir_edge_messages_redelivered_total"),
             acknowledged: counter!("weir_edge_messages_acknowledged_total"),
             commit_seconds: histogram!("weir_edge_journal_commit_seconds"),
+            from_device: histogram!("weir_event_latency_seconds", "hop" => "journal", "from" => "device"),
+            taken: None,
             filtered: counter!("weir_edge_filtered_total"),
             kept: counter!("weir_edge_readings_kept_total"),
             given_up_bytes: counter!("weir_edge_given_up_bytes_total"),
@@ -77,6 +83,7 @@ impl Measures {
             clock_steps: gauge!("weir_edge_clock_steps"),
             clock_disbelieved_ms: gauge!("weir_edge_clock_disbelieved_milliseconds"),
             journal_bytes: gauge!("weir_edge_journal_bytes"),
+            budget_bytes: gauge!("weir_edge_journal_budget_bytes"),
             written_bytes: gauge!("weir_edge_journal_written_bytes"),
             disk_bytes: gauge!("weir_edge_disk_written_bytes"),
             write_amplification: gauge!("weir_edge_write_amplification_ratio"),
@@ -132,16 +139,24 @@ impl Measures {
     }
 
     /// Devices whose clocks are off, as far as the edge can tell.
-    pub(super) fn skew(&self, decoded: &[Decoded], arrived: &Now) {
+    pub(super) fn skew(&mut self, decoded: &[Decoded], arrived: &Now) {
         if !arrived.trusted {
             return;
         }
         for reading in decoded {
-            if let Decoded::Reading(reading) = reading
-                && reading.time.abs_diff(arrived.wall_ms) > SKEW_MS
-            {
+            let Decoded::Reading(reading) = reading else { continue };
+            self.taken.get_or_insert(reading.time);
+            if reading.time.abs_diff(arrived.wall_ms) > SKEW_MS {
                 self.skewed.increment(1);
             }
+        }
+    }
+
+    /// What came is on disk, so long after its commit began.
+    pub(super) fn committed(&mut self, took: Duration) {
+        self.commit_seconds.record(took);
+        if let Some(taken) = self.taken.take() {
+            self.from_device.record(clock::wall_ms().saturating_sub(taken).max(0) as f64 / 1000.0);
         }
     }
 
@@ -168,6 +183,13 @@ impl Measures {
             }
         }
         self.journal_bytes.set(total as f64);
+        self.budget_bytes.set(lanes.iter().map(|lane| lane.flow.budget_bytes).sum::<u64>() as f64);
+        for lane in lanes {
+            // Where the disk does not say it, the page does not either.
+            let Ok(disk) = rustix::fs::statvfs(&lane.flow.dir) else { continue };
+            let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+            gauge!("weir_edge_disk_free_bytes", "flow" => lane.flow.name.clone()).set(free as f64);
+        }
         self.written_bytes.set(lanes.iter().map(|lane| lane.writer.written_bytes()).sum::<u64>() as f64);
         self.seconds_until_full.set(until_full);
         self.disk();

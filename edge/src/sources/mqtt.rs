@@ -98,6 +98,7 @@ async fn serve(config: &MqttConfig, mut wiring: Wiring, stop: &Stop) -> Result<(
     }
     wiring.ready.bad(WHO, "not connected yet");
     let mut receiver = Receiver::new(config, wiring);
+    receiver.note_connected(false);
     tokio::select! {
         result = receiver.receive() => return result,
         () = stop.wait() => {}
@@ -182,7 +183,7 @@ impl<'a> Receiver<'a> {
     }
 
     async fn disconnected(&mut self, why: &str) -> Result<(), Error> {
-        self.wiring.connected.store(false, Ordering::Relaxed);
+        self.note_connected(false);
         self.forget_connection().await?;
         let wait = if faults::is_broken("bad.no_backoff") { Duration::ZERO } else { self.backoff.wait() };
         let broker = format!("{}:{}", self.config.host, self.config.port);
@@ -220,8 +221,13 @@ impl<'a> Receiver<'a> {
     async fn ready(&mut self) -> Result<(), Error> {
         self.backoff.reset();
         self.wiring.ready.good(WHO);
-        self.wiring.connected.store(true, Ordering::Relaxed);
+        self.note_connected(true);
         self.send(Event::Resumed).await
+    }
+
+    fn note_connected(&self, connected: bool) {
+        self.wiring.connected.store(connected, Ordering::Relaxed);
+        metrics::gauge!("weir_edge_mqtt_connected").set(if connected { 1.0 } else { 0.0 });
     }
 
     /// The inner error asks for a new connection, the outer one ends the process.

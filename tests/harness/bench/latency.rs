@@ -4,7 +4,7 @@
 //!
 //! Two parts, both over every reading of the run: **publish to edge**, exact, from the rows: a reading is stamped
 //! when it is published, and the edge writes when it received it (one machine, one clock). **Edge to store**, from
-//! the sinks' histogram `weir_cloud_sink_event_latency_seconds`, which ends when the store has acknowledged the
+//! the sinks' histogram `weir_event_latency_seconds`, which ends when the store has acknowledged the
 //! batch; linear within a bucket, so as fine as its buckets are. Their sum is given too: for p50 about right, for p99
 //! too high rather than too low, since the slowest in one part are not always the slowest in the other. Between them
 //! [`hops`] shows when the records could be read from Kafka. A threshold over the shuttle's `f1` makes about one alert of 27
@@ -33,7 +33,7 @@ const RATES: [u64; 5] = [10_000, 7_500, 5_000, 2_500, 1_000];
 const WARM_UP_RATE: u64 = 5_000;
 const WARM_UP_SECONDS: u64 = 60;
 const SECONDS: u64 = 30;
-const HISTOGRAM: &str = "weir_cloud_sink_event_latency_seconds";
+const HISTOGRAM: &str = "weir_event_latency_seconds";
 /// requirements.md, E: milliseconds at p99 .
 const WANTED: [(Store, f64); 3] =
     [(Store::Mysql, 100.0), (Store::Elasticsearch, 100.0), (Store::Clickhouse, 1000.0)];
@@ -120,7 +120,7 @@ impl Bench<'_> {
         let mut figures = Map::new();
         let mut ok = true;
         for (store, wanted) in WANTED {
-            let label = format!("sink=\"{}\"", store.name());
+            let label = format!("hop=\"{}\",from=\"received\"", store.name());
             let quantile = |q| after.quantile(HISTOGRAM, &label, q, before).map(|s| s * 1000.0);
             let p50 = quantile(0.5).with_context(|| format!("{HISTOGRAM} of {}", store.name()))?;
             let p99 = quantile(0.99);

@@ -40,6 +40,9 @@ struct CommandLine {
     /// Kill -9 the edge twice and the cloud twice in mid-stream.
     #[arg(long)]
     kill: bool,
+    /// The edge to run in place of the one that was built for this machine: a program, and its words before `run`.
+    #[arg(long, value_name = "WORDS", value_delimiter = ' ')]
+    edge: Vec<String>,
     /// Judge an earlier run again, by its name, instead of making one.
     #[arg(long, value_name = "RUN")]
     judge: Option<String>,
@@ -75,7 +78,10 @@ fn demo(wanted: &CommandLine) -> anyhow::Result<bool> {
     let mut screen = Screen::new();
     let stack = Stack::up(&wanted.name, false, &mut |line| screen.line(line))?;
     let oracle = Oracle::new(&stack.addresses())?;
-    let programs = Programs::new(&stack)?;
+    let mut programs = Programs::new(&stack)?;
+    if !wanted.edge.is_empty() {
+        programs = programs.with_edge(&wanted.edge);
+    }
     start(&mut screen, &programs, &oracle)?;
     let before = oracle.rows()?;
     let plan = plan(wanted);

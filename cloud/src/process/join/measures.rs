@@ -30,7 +30,7 @@ impl Measures {
     /// Of the dimension with this name.
     pub(super) fn new(name: &str) -> Self {
         let label = || name.to_owned();
-        Self {
+        let measures = Self {
             name: label(),
             rows: gauge!("weir_cloud_dimension_rows", "dimension" => label()),
             bytes: gauge!("weir_cloud_dimension_bytes", "dimension" => label()),
@@ -41,12 +41,19 @@ impl Measures {
             misses: counter!("weir_cloud_dimension_misses_total", "dimension" => label()),
             events: counter!("weir_cloud_dimension_events_total", "dimension" => label()),
             changes: counter!("weir_cloud_dimension_changes_total", "dimension" => label()),
-        }
+        };
+        // The most frequent reason shows its zero from the start.
+        measures.reloads("connection").increment(0);
+        measures
     }
 
     /// It has to be loaded again.
     pub(super) fn reload(&self, reason: &'static str) {
+        self.reloads(reason).increment(1);
+    }
+
+    fn reloads(&self, reason: &'static str) -> Counter {
         let name = self.name.clone();
-        counter!("weir_cloud_dimension_reloads_total", "dimension" => name, "reason" => reason).increment(1);
+        counter!("weir_cloud_dimension_reloads_total", "dimension" => name, "reason" => reason)
     }
 }

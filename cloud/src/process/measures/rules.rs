@@ -23,6 +23,7 @@ struct Measured {
     left_out: Counter,
     suppressed: Counter,
     time_ns: Counter,
+    off: Counter,
     trip: Trip,
     tripped: bool,
 }
@@ -39,6 +40,7 @@ impl Measured {
             left_out: of("weir_cloud_rule_left_out_total"),
             suppressed: of("weir_cloud_rule_suppressed_total"),
             time_ns: of("weir_cloud_rule_time_nanoseconds_total"),
+            off: of("weir_cloud_rule_tripped_total"),
             trip: Trip::default(),
             tripped: false,
         }
@@ -73,6 +75,7 @@ impl RuleMeasures {
             let may_trip = rule.kind != Kind::Mask;
             if measured.trip.add(now, counts.evaluated, counts.failed) && may_trip && !measured.tripped {
                 measured.tripped = true;
+                measured.off.increment(1);
                 off.push(rule);
             }
         }

@@ -69,7 +69,11 @@ impl Worker<'_> {
             seek(&self.consumer, &rest).map_err(Failure::Broken)?;
         }
         cycle.commit();
-        self.measures.committed(&tallies, clock::instant().saturating_duration_since(began));
+        self.measures.committed(
+            &tallies,
+            clock::instant().saturating_duration_since(began),
+            clock::wall_ms(),
+        );
         self.judge_rules(engine, world);
         self.restore(world)?;
         Ok(true)

@@ -52,7 +52,7 @@ impl Worker<'_> {
                     native::cached_end(&self.consumer, input.topic(), place.1)
                         .map_or(0, |end| (end - next).max(0))
                 });
-            self.measures.lag(input, lag.sum());
+            self.measures.lag(input, lag.sum(), clock::wall_ms());
         }
     }
 }

@@ -82,7 +82,7 @@ pub(super) fn encode(
                 Ok(None) => {}
                 Ok(Some(written)) => {
                     if matches!(target, Target::Fixed(Topic::Enriched)) {
-                        receipts.add(written.received);
+                        receipts.add(written.times);
                     }
                     if partly {
                         rows.insert(record.offset);

@@ -8,6 +8,7 @@
 use super::super::SinkName;
 use super::super::batch::{Record, Topic};
 use super::super::calendar::civil;
+use super::super::measures::Times;
 use super::super::own::{Decoder, OwnColumn, OwnKind, OwnTables, Target};
 use super::super::row::{self, Reading, RowError, Value};
 use super::super::table::{Absent, Cell, Column, Kind, Row, table};
@@ -120,8 +121,8 @@ pub(super) struct RowWriter {
 pub(super) struct Written {
     /// As `toYYYYMM` in UTC; 0 in a table that has no months.
     pub(super) month: u32,
-    /// Receipt, ms since 1970.
-    pub(super) received: i64,
+    /// Those of a reading; of anything else, one that does for both.
+    pub(super) times: Times,
 }
 
 impl RowWriter {
@@ -143,20 +144,21 @@ impl RowWriter {
                     bytes_of(value, column.is_nullable(), out);
                 }
                 let month = row.time(decoder.table).map_or(0, month);
-                Written { month, received: record.timestamp }
+                Written { month, times: Times::at(record.timestamp) }
             }
             (None, None) => {
                 let Some(r) = row::reading(json, SinkName::Clickhouse)? else { return Ok(None) };
                 self.sort_values(&r)?;
                 self.reading(&r, out);
-                Written { month: month(r.time), received: r.received }
+                Written { month: month(r.time), times: Times { taken: r.time, received: r.received } }
             }
             (None, Some(table)) => {
                 let Some(row) = Row::decode(table, json, SinkName::Clickhouse)? else { return Ok(None) };
                 for (column, value) in table.columns.iter().zip(&row.cells) {
                     cell(column, value, out);
                 }
-                Written { month: month(row.time()), received: row.time() }
+                let time = row.time();
+                Written { month: month(time), times: Times::at(time) }
             }
         };
         rowbinary::bytes(record.part.topic.name().as_bytes(), out);
@@ -284,7 +286,7 @@ mod tests {
         let wrong = writer.write(&record, json(r#"{"a":1,"b":[]}"#).as_bytes(), &mut out).unwrap_err();
         assert_eq!((wrong.reason, &out[..]), ("value_wrong_type", &[9][..]));
         let written = writer.write(&record, json(r#"{"a":1,"t":"x"}"#).as_bytes(), &mut out).unwrap();
-        assert_eq!(written.unwrap(), Written { month: 202_609, received: 1_790_000_000_000 });
+        assert_eq!(written.unwrap(), Written { month: 202_609, times: Times::at(1_790_000_000_000) });
         let mut wanted = vec![9];
         wanted.extend(0..16);
         wanted.extend([3, 0, 0, 0, 17, 0, 0, 0, 0, 0, 0, 0, 0, 1, b'd']);

@@ -249,6 +249,7 @@ pub(super) fn unreachable(error: &elasticsearch::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::super::super::batch::{Batch, Part, Topic};
+    use super::super::super::measures::Times;
     use super::*;
 
     fn body() -> Body {
@@ -257,7 +258,7 @@ mod tests {
         for (i, json) in ["{\"a\":\n1}", "{}", "{\"c\":3}"].into_iter().enumerate() {
             batch.push(Part { topic: Topic::Enriched, partition: 0 }, i as i64, 0, json.as_bytes());
             let record = batch.records()[i];
-            let placed = Placed { index: "x".into(), id: i.to_string(), version: None, received: 0 };
+            let placed = Placed { index: "x".into(), id: i.to_string(), version: None, times: Times::at(0) };
             body.add(record, &placed, json.as_bytes());
         }
         body
@@ -276,7 +277,7 @@ mod tests {
         let mut body = body();
         let record = body.items()[0].record;
         body.clear();
-        let placed = Placed { index: "x".into(), id: "i".into(), version: Some(3), received: 0 };
+        let placed = Placed { index: "x".into(), id: "i".into(), version: Some(3), times: Times::at(0) };
         body.add(record, &placed, b"{}");
         let wanted =
             "{\"index\":{\"_index\":\"x\",\"_id\":\"i\",\"version\":3,\"version_type\":\"external\"}}\n{}\n";
@@ -292,7 +293,7 @@ mod tests {
     fn only_the_refused_are_sent_again_index_by_index() {
         let mut body = body();
         let record = body.items()[1].record;
-        let placed = Placed { index: "y".into(), id: "9".into(), version: None, received: 0 };
+        let placed = Placed { index: "y".into(), id: "9".into(), version: None, times: Times::at(0) };
         body.add(record, &placed, b"{}");
         let mut refused = Body::default();
         [3, 0, 2].iter().for_each(|at: &usize| refused.add_of(&body, &body.items()[*at]));
@@ -314,7 +315,8 @@ mod tests {
             let json = format!("{{\"n\":{n},\"more\":\"{}\"}}", "x".repeat(n % 300));
             batch.push(part, n as i64, 0, json.as_bytes());
             let version = Some(1 + n as i64 / 50);
-            let placed = Placed { index: "x".into(), id: format!("w{}", n % 50), version, received: 0 };
+            let placed =
+                Placed { index: "x".into(), id: format!("w{}", n % 50), version, times: Times::at(0) };
             body.add(batch.records()[n], &placed, json.as_bytes());
         }
         let lanes = body.lanes(4, 2_000);

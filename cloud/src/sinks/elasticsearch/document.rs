@@ -12,6 +12,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::super::SinkName;
 use super::super::batch::{Record, Topic};
 use super::super::calendar::civil;
+use super::super::measures::Times;
 use super::super::own::{OwnKind, OwnRow, OwnTable};
 use super::super::row::{self, RowError};
 use super::super::table::{Cell, Row, table};
@@ -33,8 +34,8 @@ pub(super) struct Placed {
     pub(super) id: String,
     /// It replaces a document of a lower one; without, any.
     pub(super) version: Option<i64>,
-    /// Receipt, ms since 1970.
-    pub(super) received: i64,
+    /// Those of a reading; of anything else, one that does for both.
+    pub(super) times: Times,
 }
 
 impl Place {
@@ -48,7 +49,8 @@ impl Place {
                     id = format!("{id}{}", weir_shared::clock::wall_ms());
                 }
                 let index = self.readings_index(r.time, r.received);
-                Ok(Some(Placed { index, id, version: None, received: r.received }))
+                let times = Times { taken: r.time, received: r.received };
+                Ok(Some(Placed { index, id, version: None, times }))
             }
             Some(table) => {
                 let Some(row) = Row::decode(table, json, SinkName::Elasticsearch)? else { return Ok(None) };
@@ -62,7 +64,8 @@ impl Place {
                 let index = format!("{}-{name}-{when}", self.prefix);
                 // Versions of documents begin at 1.
                 let revision = table.revision.and_then(|revision| row.integer(revision));
-                Ok(Some(Placed { index, id, version: revision.map(|n| n + 1), received: time }))
+                let times = Times::at(time);
+                Ok(Some(Placed { index, id, version: revision.map(|n| n + 1), times }))
             }
         }
     }
@@ -73,7 +76,8 @@ impl Place {
         let index = row.time(own).map_or_else(|| name.clone(), |time| format!("{name}-{}", month(time)));
         let version = row.version(own).and_then(|version| i64::try_from(version + 1).ok());
         let id = BASE64URL.encode(own.row_id(record, row));
-        Placed { index, id, version, received: record.timestamp }
+        let times = Times::at(record.timestamp);
+        Placed { index, id, version, times }
     }
 
     /// By event time, if that lies within the accepted range around the receipt: a wild clock must not make a

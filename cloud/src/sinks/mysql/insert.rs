@@ -13,7 +13,7 @@ use mysql_async::{Conn, Params, ServerError, Value};
 use super::super::batch::{Batch, Record, Topic};
 use super::super::calendar::civil;
 use super::super::dead_letters::{Letter, Letters};
-use super::super::measures::{Count, Receipts};
+use super::super::measures::{Count, Receipts, Times};
 use super::super::own::{self, Decoder, OwnTables, Target};
 use super::super::row::{self, Reading, RowError};
 use super::super::table::{Cell, Row, table};
@@ -50,14 +50,14 @@ impl Maker {
         }
     }
 
-    /// Appends the columns of one record and gives back its time of receipt, or `None` for one that is no row here;
+    /// Appends the columns of one record and gives back its times, or `None` for one that is no row here;
     /// appends nothing when it does not decode.
     pub(super) fn row(
         &mut self,
         record: &Record,
         json: &[u8],
         values: &mut Vec<Value>,
-    ) -> Result<Option<i64>, RowError> {
+    ) -> Result<Option<Times>, RowError> {
         match self {
             Self::Fixed(topic) => row_values(*topic, json, values),
             Self::Own(decoder) => {
@@ -65,7 +65,7 @@ impl Maker {
                 values.extend(row.cells.into_iter().map(value));
                 values.push(Value::from(record.part.topic.name()));
                 values.extend([Value::from(record.part.partition), Value::from(record.offset)]);
-                Ok(Some(record.timestamp))
+                Ok(Some(Times::at(record.timestamp)))
             }
         }
     }
@@ -158,11 +158,11 @@ impl Pending {
     fn make(&mut self, batch: &Batch, records: &[&Record], is_row: &mut [bool], inserted: &mut Inserted) {
         for (record, is_row) in records.iter().zip(is_row) {
             match self.maker.row(record, batch.value(record), &mut self.values) {
-                Ok(Some(received)) => {
+                Ok(Some(times)) => {
                     *is_row = true;
                     self.records.push(**record);
                     if matches!(self.target, Target::Fixed(Topic::Enriched)) {
-                        inserted.receipts.add(received);
+                        inserted.receipts.add(times);
                     }
                 }
                 Ok(None) => {}
@@ -298,13 +298,13 @@ pub(super) fn is_about_rows(error: &ServerError) -> bool {
         || matches!(error.code, 3140 | 3141 | 4025 | 3819 | 1366 | 1452)
 }
 
-/// Appends the columns of one record and gives back its time of receipt, or `None` for one that goes only to other
+/// Appends the columns of one record and gives back its times, or `None` for one that goes only to other
 /// stores; appends nothing when it does not decode.
-fn row_values(topic: Topic, json: &[u8], values: &mut Vec<Value>) -> Result<Option<i64>, RowError> {
+fn row_values(topic: Topic, json: &[u8], values: &mut Vec<Value>) -> Result<Option<Times>, RowError> {
     let Some(table) = table(topic) else {
         let Some(r) = row::reading(json, SinkName::Mysql)? else { return Ok(None) };
         reading(&r, values);
-        return Ok(Some(r.received));
+        return Ok(Some(Times { taken: r.time, received: r.received }));
     };
     let Some(row) = Row::decode(table, json, SinkName::Mysql)? else { return Ok(None) };
     if table.revision.is_some() {
@@ -312,7 +312,7 @@ fn row_values(topic: Topic, json: &[u8], values: &mut Vec<Value>) -> Result<Opti
     }
     let time = row.time();
     values.extend(row.cells.into_iter().map(value));
-    Ok(Some(time))
+    Ok(Some(Times::at(time)))
 }
 
 fn value(cell: Cell<'_>) -> Value {

@@ -82,7 +82,7 @@ fn a_record_for_other_stores_is_no_row() {
     let mut taken = |stores: &str| row_values(Topic::Enriched, json(stores).as_bytes(), &mut values);
     assert_eq!(taken(r#","stores":["clickhouse","elasticsearch"]"#), Ok(None));
     assert_eq!(taken(r#","stores":[]"#), Ok(None));
-    assert_eq!(taken(r#","stores":["mysql"],"rules":4"#), Ok(Some(5)));
+    assert_eq!(taken(r#","stores":["mysql"],"rules":4"#), Ok(Some(Times::at(5))));
     assert_eq!(taken(r#","stores":"mysql""#).unwrap_err().reason, "row_malformed");
     assert_eq!((values.len(), &values[13]), (READINGS.len(), &Value::UInt(4)));
 }

@@ -1,0 +1,86 @@
+{{- define "weir.name" -}}
+{{- printf "%s" .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- end }}
+
+{{- define "weir.labels" -}}
+app.kubernetes.io/name: weir-cloud
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end }}
+
+{{- define "weir.selector" -}}
+app.kubernetes.io/name: weir-cloud
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "weir.image" -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end }}
+
+{{/* The roles that run, by name: their arguments, how many, and the consumer groups and topics that they lag in. */}}
+{{- define "weir.roles" -}}
+{{- $process := dict "group" "weir-process" "topic" "weir.readings" -}}
+{{- if .Values.together -}}
+all: {{ dict "args" (list "run") "replicas" .Values.replicas "lags" (list $process) | toJson }}
+{{- else -}}
+{{- range $role, $settings := .Values.roles }}
+{{- if not (has $role (list "process" "mysql" "elasticsearch" "clickhouse")) }}
+{{- fail (printf "roles.%s is none of process, mysql, elasticsearch, clickhouse" $role) }}
+{{- end }}
+{{- if $settings.enabled }}
+{{- if eq $role "process" }}
+{{ $role }}: {{ dict "args" (list "process") "replicas" $settings.replicas "lags" (list $process) | toJson }}
+{{- else }}
+{{- $lag := dict "group" (printf "weir-sink-%s" $role) "topic" "weir.enriched" }}
+{{ $role }}: {{ dict "args" (list "sink" $role) "replicas" $settings.replicas "lags" (list $lag) | toJson }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+{{- end }}
+
+{{- define "weir.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{- define "weir.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{- define "weir.mounts" -}}
+- {name: config, mountPath: /etc/weir, readOnly: true}
+{{- if .Values.secret }}
+- {name: secret, mountPath: /run/secrets/weir, readOnly: true}
+{{- end }}
+{{- if .Values.tlsSecret }}
+- {name: tls, mountPath: /run/tls, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{- define "weir.volumes" -}}
+- name: config
+  configMap: {name: {{ include "weir.name" . }}}
+{{- if .Values.secret }}
+- name: secret
+  secret: {secretName: {{ .Values.secret }}, defaultMode: 0440}
+{{- end }}
+{{- if .Values.tlsSecret }}
+- name: tls
+  secret: {secretName: {{ .Values.tlsSecret }}, defaultMode: 0440}
+{{- end }}
+{{- end }}
+
+{{- define "weir.environment" -}}
+- name: WEIR_LOG
+  value: {{ .Values.log | quote }}
+- name: POD_NAME
+  valueFrom: {fieldRef: {fieldPath: metadata.name}}
+{{- end }}

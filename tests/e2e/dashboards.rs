@@ -1,0 +1,210 @@
+//! Every panel of every dashboard shows something: its queries are asked of a real Prometheus with the shipped rules, which
+//! scrapes both programs while readings go through them.
+//!
+//! A comparison at the end of a query (`> 0`) is left out: it hides what is well. Time stands for little here: scrapes and
+//! rules come every second.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rumqttc::{Client, MqttOptions, QoS};
+use serde_json::{Value, json};
+use weir_harness::addresses::HOST;
+use weir_harness::install;
+use weir_harness::patience::holds_within;
+use weir_harness::places::Places;
+use weir_harness::programs::{Admin, EDGE_NAME, Program, Programs};
+use weir_harness::stack::Stack;
+use weir_harness::stream::new_run_name;
+use weir_shared::{clock, wire};
+
+use crate::alone;
+use crate::first_light::first_light;
+
+/// Until every query has an answer: rates take two scrapes, windows some seconds.
+const SHOWN: Duration = Duration::from_secs(90);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Between two rounds of readings.
+const ROUND: Duration = Duration::from_millis(50);
+const KAFKA: Duration = Duration::from_secs(10);
+/// After its id.
+const RULE: &str = "kind = 'threshold'\n\
+    spec = { value = 'values.n', above = 5, clear_below = 3, severity = 'low' }\n";
+/// Shows alerts that fire: there are none while all is well.
+const SHOWS_TROUBLE: &str = "Firing";
+
+/// Prometheus, with what it scrapes; killed when it is dropped.
+struct Prometheus {
+    child: Child,
+    address: String,
+    web: Admin,
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        self.child.kill().expect("it is ours");
+        self.child.wait().expect("it is ours");
+    }
+}
+
+impl Prometheus {
+    fn start(programs: &Programs<'_>, port: u16, folder: &Path) -> Self {
+        let places = Places::find().unwrap();
+        install::programs(&places, &[("prometheus", "prometheus")], &mut |line| eprintln!("{line}")).unwrap();
+        let shipped = places.root().join("deploy/prometheus");
+        let text = std::fs::read_to_string(shipped.join("prometheus.yml")).unwrap();
+        let mut config = text.replace("15s", "1s").replace("10s", "1s");
+        for (target, program) in [("127.0.0.1:9187", Program::Edge), ("127.0.0.1:9188", Program::Cloud)] {
+            assert!(config.contains(target), "{target} is not scraped");
+            config = config.replace(target, &programs.address(program));
+        }
+        for rules in ["recording.yml", "alerts.yml"] {
+            config = config.replace(rules, &shipped.join(rules).display().to_string());
+        }
+        let file = folder.join("prometheus.yml");
+        std::fs::write(&file, config).unwrap();
+        let log = std::fs::File::create(folder.join("prometheus.log")).unwrap();
+        let address = format!("{HOST}:{port}");
+        let child = Command::new("prometheus")
+            .arg(format!("--config.file={}", file.display()))
+            .arg(format!("--storage.tsdb.path={}", folder.join("data").display()))
+            .arg(format!("--web.listen-address={address}"))
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Self { child, address, web: Admin::new().unwrap() }
+    }
+
+    /// How many series answer.
+    fn ask(&self, query: &str) -> anyhow::Result<usize> {
+        let url = reqwest::Url::parse_with_params("http://p/api/v1/query", [("query", query)])?;
+        let path = format!("{}?{}", url.path(), url.query().unwrap_or_default());
+        let answer: Value = serde_json::from_str(&self.web.words(&self.address, &path))?;
+        anyhow::ensure!(answer["status"] == "success", "{query}: {answer}");
+        Ok(answer["data"]["result"].as_array().map_or(0, Vec::len))
+    }
+}
+
+/// A query of a panel.
+struct Query {
+    panel: String,
+    text: String,
+}
+
+/// All queries of the shipped dashboards, for all programs.
+fn queries() -> Vec<Query> {
+    let folder = Places::find().unwrap().root().join("deploy/grafana/dashboards");
+    let mut queries = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let board: Value = serde_json::from_slice(&std::fs::read(entry.unwrap().path()).unwrap()).unwrap();
+        for panel in board["panels"].as_array().unwrap() {
+            let title = panel["title"].as_str().unwrap();
+            for target in panel["targets"].as_array().into_iter().flatten() {
+                let text = target["expr"].as_str().unwrap();
+                let text = text.replace("$instance", ".*").replace("$edge", ".*");
+                let text = text.replace("$__rate_interval", "1m").replace(" < Inf", "");
+                let text = text.trim_end_matches(" > 0").to_owned();
+                assert!(!text.contains('$'), "{text}");
+                queries.push(Query { panel: format!("{}: {title}", board["title"].as_str().unwrap()), text });
+            }
+        }
+    }
+    queries
+}
+
+/// An edge with a window and a file beside MQTT, and its own journal.
+fn edge_config(programs: &Programs<'_>, run: &str, folder: &Path) {
+    let path = programs.config(Program::Edge);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let journal = text.lines().find(|line| line.starts_with("dir = ")).unwrap().to_owned();
+    let text = text
+        .replace(&journal, &format!("dir = \"{}\"", folder.join("journal").display()))
+        .replace(EDGE_NAME, run)
+        .replace("sensors/#", &format!("{run}/#"));
+    let more = format!(
+        "[[file]]\npath = \"{}/*.csv\"\nformat = \"csv\"\nmode = \"tail\"\n\
+         [[window]]\nname = \"boards\"\nkind = \"tumbling\"\nsize = \"1s\"\n",
+        folder.display()
+    );
+    std::fs::write(&path, text + &more).unwrap();
+}
+
+/// Readings of five devices in rounds until it is enough: good ones, one that is late, one that is no reading; and one
+/// record that no edge made.
+fn stream(stack: &Stack, run: &str, enough: &AtomicBool) {
+    let (host, port) = stack.addresses().mqtt;
+    let (client, mut connection) =
+        Client::new(MqttOptions::new(format!("{run}-publisher"), host, port), 1000);
+    std::thread::spawn(move || while connection.recv().is_ok_and(|event| event.is_ok()) {});
+    let kafka: BaseProducer =
+        ClientConfig::new().set("bootstrap.servers", stack.addresses().kafka).create().unwrap();
+    kafka.send(BaseRecord::to(wire::READINGS).key("k").payload("of no edge")).map_err(|(e, _)| e).unwrap();
+    kafka.flush(KAFKA).unwrap();
+    let publish = |text: String| client.publish(format!("{run}/x"), QoS::AtLeastOnce, false, text).unwrap();
+    let mut n = 0_i64;
+    while !enough.load(Ordering::Relaxed) {
+        for device in 0..5 {
+            n += 1;
+            let late = if n % 50 == 0 { 3_600_000 } else { 0 };
+            let (device, time) = (format!("{run}-{device}"), clock::wall_ms() - late);
+            publish(json!({ "device": device, "ts": time, "values": { "n": n % 10 } }).to_string());
+        }
+        publish("no reading".to_owned());
+        std::thread::park_timeout(ROUND);
+    }
+    client.disconnect().unwrap();
+}
+
+#[test]
+fn every_panel_shows_something_while_readings_go_through() {
+    let first = first_light();
+    let _alone = alone();
+    let run = format!("boards-{}", new_run_name());
+    let folder = std::env::temp_dir().join(&run);
+    std::fs::create_dir_all(&folder).unwrap();
+    let programs = Programs::new(&first.stack).unwrap();
+    edge_config(&programs, &run, &folder);
+    let row = format!("device,time,n\n{run}-f,{},1\n", clock::wall_ms());
+    std::fs::write(folder.join("a.csv"), row).unwrap();
+    let rules = folder.join("rules.toml");
+    std::fs::write(&rules, format!("[[rule]]\nid = '{run}'\n{RULE}")).unwrap();
+    let rules = |words: &[&str]| {
+        let ended = programs.command(Program::Cloud, words).env("USER", "tester").output().unwrap();
+        assert!(ended.status.success(), "{words:?}: {}", String::from_utf8_lossy(&ended.stderr));
+    };
+    rules(&["rules", "apply", folder.join("rules.toml").to_str().unwrap(), "--wait", "0"]);
+    for program in [Program::Cloud, Program::Edge] {
+        programs.start(program).unwrap();
+        programs.wait_ready(program).unwrap();
+    }
+    let prometheus = Prometheus::start(&programs, first.stack.ports().first_free(), &folder);
+    let mut left: Vec<Query> = queries();
+    let asked = left.len();
+    left.retain(|query| !query.panel.ends_with(SHOWS_TROUBLE));
+    assert!(asked > 100 && asked - left.len() == 1, "{asked} queries");
+    let enough = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| stream(&first.stack, &run, &enough));
+        let _what_is_left_tells = holds_within(SHOWN, LOOK_EVERY, || {
+            // It may not listen yet.
+            left.retain(|query| !matches!(prometheus.ask(&query.text), Ok(series) if series > 0));
+            Ok(left.is_empty())
+        });
+        enough.store(true, Ordering::Relaxed);
+    });
+    let said: Vec<_> = left
+        .iter()
+        .map(|query| format!("{}: {}: {:?}", query.panel, query.text, prometheus.ask(&query.text)))
+        .collect();
+    programs.stop().unwrap();
+    rules(&["rules", "disable", &run]);
+    drop(prometheus);
+    assert!(left.is_empty(), "{} of {asked} queries show nothing:\n{}", left.len(), said.join("\n"));
+    std::fs::remove_dir_all(&folder).unwrap();
+}
