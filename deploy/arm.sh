@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds weir-edge for ARM gateways (aarch64 and armv7) that have glibc 2.28 or newer: Debian 10 and all that came after.
-# With Docker by `cross`; without it by zig, which brings the headers of every glibc. Prints what was built.
+# Builds weir-edge for ARM gateways, aarch64 and armv7. With Docker by `cross`, whose images have glibc 2.31 (Debian 11);
+# without it by zig, which brings the headers of every glibc: 2.28 (Debian 10). Prints what was built, and which glibc it needs.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -38,12 +38,19 @@ with_zig() {
 
 with_cross() {
 	[[ -x $tools/bin/cross ]] || cargo install cross --version 0.2.5 --locked --root "$tools"
-	"$tools/bin/cross" build --release --locked -p weir-edge --target "$1"
+	# A folder of its own: build scripts of this machine do not run in the image.
+	"$tools/bin/cross" build --release --locked -p weir-edge --target "$1" --target-dir target/cross
+	install -D "target/cross/$1/release/weir-edge" "target/$1/release/weir-edge"
+}
+
+# The newest version of glibc that a program asks for.
+glibc_of() {
+	readelf --version-info --wide "$1" | grep -o 'GLIBC_[0-9.]*' | sort --version-sort --unique | tail -n 1
 }
 
 for target in aarch64-unknown-linux-gnu armv7-unknown-linux-gnueabihf; do
 	rustup target list --installed | grep -qx "$target" || rustup target add "$target"
 	if docker info >/dev/null 2>&1; then with_cross "$target"; else with_zig "$target"; fi
 	program=target/$target/release/weir-edge
-	echo "$program: $(stat -c %s "$program") bytes"
+	echo "$program: $(stat -c %s "$program") bytes, $(glibc_of "$program") or newer"
 done

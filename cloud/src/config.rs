@@ -62,6 +62,11 @@ pub(crate) fn load(path: &Path) -> Result<Config, Error> {
     Ok(parse(&name, &text)?)
 }
 
+/// A file that was checked, with every key and no secret.
+pub(crate) fn shown(path: &Path) -> Result<String, weir_shared::supervise::Error> {
+    weir_shared::config::shown(&std::fs::read_to_string(path)?, &format!("{REFERENCE}{ARRAYS}"))
+}
+
 fn parse(name: &str, text: &str) -> Result<Config, Problems> {
     check(name, text, &format!("{REFERENCE}{ARRAYS}"), read)
 }
@@ -134,6 +139,13 @@ mod tests {
         assert_eq!(format!("{shipped:?}"), format!("{empty:?}"));
         assert_eq!(empty.kafka.partitions, 4);
         assert_eq!(empty.process.cycle.as_millis(), 25);
+    }
+
+    #[test]
+    fn what_is_printed_reads_as_the_same() {
+        let shown = weir_shared::config::shown("slot = 'x'", &format!("{REFERENCE}{ARRAYS}")).unwrap();
+        let (printed, short) = (parse("printed", &shown).unwrap(), parse("short", "slot = 'x'").unwrap());
+        assert_eq!(format!("{printed:?}"), format!("{short:?}"));
     }
 
     #[test]

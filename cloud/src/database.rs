@@ -35,6 +35,12 @@ impl Server {
         }
     }
 
+    /// None: but what is wrong in `tls` is told all the same.
+    pub(crate) fn unused(section: &Section<'_>) -> Option<Self> {
+        let _files_are_not_looked_at = Tls::named(&section.section("tls"));
+        None
+    }
+
     /// The same, where the url must name a database.
     pub(crate) fn read_with_database(section: &Section<'_>, url: &str) -> Option<Self> {
         let server = Self::read(section, url)?;
@@ -117,6 +123,11 @@ mod tests {
         let why = read("mysql://u:p@h:1/d?require_ssl=true&verify_ca=false").unwrap_err();
         assert!(why.contains("c.toml:2:7: db.url: must be without options of TLS"), "{why}");
         assert!(read("mysql://u:p@h:1").unwrap_err().contains("must name a database"));
+        let missing = read("mysql://u:${file:/none}@h:1/d").unwrap_err();
+        assert!(
+            missing.contains("/none: No such file") && missing.ends_with("1 problem in c.toml"),
+            "{missing}"
+        );
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub mod reference {
 }
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -89,6 +89,9 @@ enum Command {
         /// Also connect to everything that it names; one line per check
         #[arg(long)]
         connect: bool,
+        /// Also print all of it, defaults included, with *** for passwords
+        #[arg(long)]
+        print: bool,
     },
 }
 
@@ -123,13 +126,7 @@ pub fn main() -> ExitCode {
     let roles = match cli.command {
         // Answered above, without a configuration.
         Command::Reference | Command::Manual { .. } => return ExitCode::SUCCESS,
-        Command::Check { connect: false } => {
-            return ended(said(&format!(
-                "{}: ok; --connect also asks the servers that it names\n",
-                cli.config.display()
-            )));
-        }
-        Command::Check { connect: true } => return ended(connect::run(&config)),
+        Command::Check { connect, print } => return ended(checked(&cli.config, &config, connect, print)),
         Command::Init { dry_run } => return ended(init::run(&config, dry_run)),
         Command::Verify(asked) => return ended(verified(&config, &asked)),
         Command::Dlq { command } => return retried(dlq::run(&config.kafka, command)),
@@ -139,6 +136,23 @@ pub fn main() -> ExitCode {
         Command::Sink { names } => Roles::sinks(names),
     };
     ended(pipeline::run(config, &roles))
+}
+
+/// What is said of a configuration that is right.
+fn checked(
+    path: &Path,
+    config: &config::Config,
+    connect: bool,
+    print: bool,
+) -> Result<(), weir_shared::supervise::Error> {
+    if print {
+        said(&config::shown(path)?)?;
+    }
+    match connect {
+        true => connect::run(config),
+        false if print => Ok(()),
+        false => said(&format!("{}: ok; --connect also asks the servers that it names\n", path.display())),
+    }
 }
 
 /// What rules may name of the dimension tables: their databases are asked; without an answer, what the configuration says.

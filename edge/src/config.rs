@@ -16,6 +16,7 @@ use rdkafka::error::KafkaError;
 use crate::windows::rules::FlowRule;
 use weir_shared::config::{self, Problems, Section};
 use weir_shared::kafka_security::{Security, refused};
+use weir_shared::supervise::Error;
 use weir_shared::tls::Tls;
 
 use crate::decode::json::Mapping;
@@ -31,6 +32,8 @@ use crate::sources::mqtt::MqttConfig;
 
 /// Every key with its default.
 pub(crate) const REFERENCE: &str = include_str!("../../deploy/weir-edge.toml");
+/// Arrays of tables that the reference shows only in comments.
+const ARRAYS: &str = "\n[[flow]]\n[[window]]\n[[clean]]\n[[file]]\n";
 
 /// Everything that the stages need.
 #[derive(Clone, Debug)]
@@ -60,7 +63,7 @@ pub(crate) struct Config {
 /// # Errors
 /// All that is wrong with it.
 pub(crate) fn check(file: &str, text: &str) -> Result<Config, Problems> {
-    let reference = format!("{REFERENCE}\n[[flow]]\n[[window]]\n[[clean]]\n[[file]]\n");
+    let reference = format!("{REFERENCE}{ARRAYS}");
     config::check(file, text, &reference, read)
 }
 
@@ -193,6 +196,11 @@ fn kafka_config(s: &Section<'_>, edge: String) -> KafkaConfig {
         s.problem("options", &refused(option, &error));
     }
     config
+}
+
+/// A text that was checked, with every key and no secret.
+pub(crate) fn shown(text: &str) -> Result<String, Error> {
+    config::shown(text, &format!("{REFERENCE}{ARRAYS}"))
 }
 
 /// `host:port[,host:port…]`, without the blanks.

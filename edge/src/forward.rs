@@ -27,7 +27,7 @@ use weir_shared::tls::Renewals;
 use crate::clocks::Clocks;
 use crate::events::{Event, Note};
 use crate::faults;
-use crate::journal::format::{Acknowledged, Cursor, Partitions, Record, Sent};
+use crate::journal::format::{Acknowledged, Cursor, Frame, Partitions, Record, Sent};
 use crate::journal::reader::Step;
 use crate::journal::{Reader, Segments};
 
@@ -183,6 +183,7 @@ impl Forwarder {
     fn incarnation(&mut self, stop: &Stop) -> Result<(), Trouble> {
         let mut renewals = self.config.security.renewals();
         let producer = Producer::new(&self.config)?;
+        self.measures.new_producer();
         self.heard = clock::instant();
         self.check_topics(&producer)?;
         self.wiring.ready.good(&self.wiring.who);
@@ -343,9 +344,10 @@ impl Forwarder {
             return;
         }
         self.age_due = Deadline::after(AGE);
-        let received = oldest_held(&self.wiring, bounds);
-        let age = received.map_or(0, |received| clock::wall_ms().saturating_sub(received).max(0));
-        self.measures.held_seconds.set(age as f64 / 1000.0);
+        if let Some(received) = oldest_held(&self.wiring, bounds) {
+            let age = received.map_or(0, |received| clock::wall_ms().saturating_sub(received).max(0));
+            self.measures.held_seconds.set(age as f64 / 1000.0);
+        }
     }
 
     /// Bytes that are durable and not acknowledged.
@@ -361,20 +363,27 @@ impl Forwarder {
     }
 }
 
-/// When the oldest record was received that is durable and not acknowledged, ms since 1970; nothing where the journal
-/// cannot be read, or its clock is not known yet.
-fn oldest_held(wiring: &Wiring, bounds: &[Bounds]) -> Option<i64> {
+/// When the oldest record was received that is durable and not acknowledged, ms since 1970, or that there is none; nothing
+/// where the journal cannot be read, its clock is not known yet, or the look took too long.
+fn oldest_held(wiring: &Wiring, bounds: &[Bounds]) -> Option<Option<i64>> {
     let durable = wiring.durable.load(Ordering::Acquire);
-    let mut reader = Reader::new(wiring.segments.clone(), bounds.first()?.position);
-    for _ in 0..AGE_BATCHES_MAX {
-        let Step::Batch(batch) = reader.next(durable).ok()?? else { continue };
-        for frame in batch.frames() {
-            if frame.records().any(|record| matches!(record, Record::Sent { .. })) {
-                return Some(wiring.clocks.read(batch.boot, &frame.head.arrived)?.wall_ms);
+    let mut batches = 0;
+    for range in bounds {
+        let mut reader = Reader::new(wiring.segments.clone(), range.position);
+        while let Some(step) = reader.next(range.end.min(durable)).ok()? {
+            let Step::Batch(batch) = step else { continue };
+            let is_sent =
+                |frame: &Frame<'_>| frame.records().any(|record| matches!(record, Record::Sent { .. }));
+            if let Some(frame) = batch.frames().find(is_sent) {
+                return Some(Some(wiring.clocks.read(batch.boot, &frame.head.arrived)?.wall_ms));
+            }
+            batches += 1;
+            if batches == AGE_BATCHES_MAX {
+                return None;
             }
         }
     }
-    None
+    Some(None)
 }
 
 #[cfg(test)]

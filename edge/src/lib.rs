@@ -60,6 +60,9 @@ enum Command {
         /// The configuration file (TOML).
         #[arg(long, short)]
         config: PathBuf,
+        /// Print all of it, defaults included, with *** for passwords.
+        #[arg(long)]
+        print: bool,
     },
     /// Compute the windows over the journals of a stopped edge again, from where they begin, and print the results.
     Replay {
@@ -102,7 +105,7 @@ pub fn main() -> ExitCode {
     };
     let (path, task) = match arguments.command {
         Command::Run { config } => (config, Task::Run),
-        Command::Check { config } => (config, Task::Check),
+        Command::Check { config, print } => (config, if print { Task::Print } else { Task::Check }),
         Command::Replay { config } => (config, Task::Replay),
         Command::BenchDecode { seconds } => return print(&bench::decode_and_window(seconds)),
         Command::Reference => return print(config::REFERENCE),
@@ -129,6 +132,10 @@ pub fn main() -> ExitCode {
     };
     let done = match task {
         Task::Check => return print(&format!("{file}: ok\n")),
+        Task::Print => {
+            let shown = config::shown(text);
+            return shown.map_or_else(|error| fail(1, &error.to_string()), |shown| print(&shown));
+        }
         Task::Run => pipeline::run(config),
         Task::Replay => replay::run(&config, &mut std::io::BufWriter::new(std::io::stdout().lock())),
     };
@@ -140,6 +147,7 @@ pub fn main() -> ExitCode {
 enum Task {
     Run,
     Check,
+    Print,
     Replay,
 }
 

@@ -7,60 +7,18 @@
 //! shows all problems. Opens nothing; reads only the files that strings name as secrets ([`crate::secret`]).
 //! On failure: a file that is not TOML gives the parser's problems alone.
 
+mod problems;
+mod shown;
+
 use std::cell::RefCell;
-use std::fmt;
 use std::ops::RangeInclusive;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::secret;
-
-/// One thing wrong with a configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// Line, from 1.
-    pub line: usize,
-    /// Column in characters, from 1.
-    pub column: usize,
-    /// What is wrong and the way out.
-    pub message: String,
-    /// Whether it is a file that the configuration names: that may come right by itself.
-    pub is_of_file: bool,
-}
-
-/// All that is wrong with one file, in the order of its lines.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problems {
-    file: String,
-    list: Vec<Problem>,
-}
-
-impl Problems {
-    /// The problems in the order of their lines.
-    #[must_use]
-    pub fn list(&self) -> &[Problem] {
-        &self.list
-    }
-
-    /// Whether the configuration is right but for files that it names.
-    #[must_use]
-    pub fn are_of_files(&self) -> bool {
-        self.list.iter().all(|problem| problem.is_of_file)
-    }
-}
-
-impl fmt::Display for Problems {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for p in &self.list {
-            writeln!(f, "{}:{}:{}: {}", self.file, p.line, p.column, p.message)?;
-        }
-        let n = self.list.len();
-        write!(f, "{n} problem{} in {}", if n == 1 { "" } else { "s" }, self.file)
-    }
-}
-
-impl std::error::Error for Problems {}
+pub use problems::{Problem, Problems};
+pub use shown::shown;
 
 /// Parses `text`, lets `read` take what it wants from the root section, and gives its result or all problems.
 ///
@@ -129,9 +87,12 @@ impl Notes<'_> {
         let line = before.matches('\n').count() + 1;
         let column = before[line_start..].chars().count() + 1;
         let problem = Problem { line, column, message, is_of_file };
-        // A section or a value that is read twice is wrong once.
         let mut list = self.list.borrow_mut();
-        if !list.contains(&problem) {
+        // A section or a value that is read twice is wrong once; a value whose secret is missing is not wrong in itself.
+        let is_told = |p: &Problem| {
+            *p == problem || (p.is_of_file && (p.line, p.column) == (problem.line, problem.column))
+        };
+        if !list.iter().any(is_told) {
             list.push(problem);
         }
     }

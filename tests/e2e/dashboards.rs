@@ -5,8 +5,8 @@
 //! rules come every second.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -35,57 +35,75 @@ const KAFKA: Duration = Duration::from_secs(10);
 /// After its id.
 const RULE: &str = "kind = 'threshold'\n\
     spec = { value = 'values.n', above = 5, clear_below = 3, severity = 'low' }\n";
+const PROMETHEUS: &str = "prometheus";
 /// Shows alerts that fire: there are none while all is well.
 const SHOWS_TROUBLE: &str = "Firing";
 
-/// Prometheus, with what it scrapes; killed when it is dropped.
-struct Prometheus {
-    child: Child,
-    address: String,
+/// What runs for the test, and ends with it.
+struct Scene<'a> {
+    stack: &'a Stack,
+    programs: Programs<'a>,
+    run: String,
+    folder: PathBuf,
     web: Admin,
 }
 
-impl Drop for Prometheus {
+impl Drop for Scene<'_> {
     fn drop(&mut self) {
-        self.child.kill().expect("it is ours");
-        self.child.wait().expect("it is ours");
+        let stopped = [self.stack.stop_server(PROMETHEUS), self.programs.stop()];
+        // Rules of the next test are its own.
+        let disabled = self.command(&["rules", "disable", &self.run]).output();
+        if std::thread::panicking() {
+            eprintln!("after the failure: {stopped:?}, {disabled:?}");
+        } else {
+            stopped.into_iter().for_each(|done| done.unwrap());
+            assert!(disabled.unwrap().status.success());
+            std::fs::remove_dir_all(&self.folder).unwrap();
+        }
     }
 }
 
-impl Prometheus {
-    fn start(programs: &Programs<'_>, port: u16, folder: &Path) -> Self {
+impl Scene<'_> {
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = self.programs.command(Program::Cloud, words);
+        command.env("USER", "tester");
+        command
+    }
+
+    fn prometheus(&self) -> String {
+        format!("{HOST}:{}", self.stack.ports().first_free())
+    }
+
+    /// Starts it with the shipped rules, for the programs of this stack.
+    fn start_prometheus(&self) {
         let places = Places::find().unwrap();
-        install::programs(&places, &[("prometheus", "prometheus")], &mut |line| eprintln!("{line}")).unwrap();
+        install::programs(&places, &[(PROMETHEUS, PROMETHEUS)], &mut |line| eprintln!("{line}")).unwrap();
         let shipped = places.root().join("deploy/prometheus");
         let text = std::fs::read_to_string(shipped.join("prometheus.yml")).unwrap();
         let mut config = text.replace("15s", "1s").replace("10s", "1s");
         for (target, program) in [("127.0.0.1:9187", Program::Edge), ("127.0.0.1:9188", Program::Cloud)] {
             assert!(config.contains(target), "{target} is not scraped");
-            config = config.replace(target, &programs.address(program));
+            config = config.replace(target, &self.programs.address(program));
         }
         for rules in ["recording.yml", "alerts.yml"] {
             config = config.replace(rules, &shipped.join(rules).display().to_string());
         }
-        let file = folder.join("prometheus.yml");
+        let file = self.folder.join("prometheus.yml");
         std::fs::write(&file, config).unwrap();
-        let log = std::fs::File::create(folder.join("prometheus.log")).unwrap();
-        let address = format!("{HOST}:{port}");
-        let child = Command::new("prometheus")
-            .arg(format!("--config.file={}", file.display()))
-            .arg(format!("--storage.tsdb.path={}", folder.join("data").display()))
-            .arg(format!("--web.listen-address={address}"))
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        Self { child, address, web: Admin::new().unwrap() }
+        let words = [
+            PROMETHEUS.to_owned(),
+            format!("--config.file={}", file.display()),
+            format!("--storage.tsdb.path={}", self.folder.join("data").display()),
+            format!("--web.listen-address={}", self.prometheus()),
+        ];
+        self.stack.spawn(PROMETHEUS, &words.each_ref().map(String::as_str), &[], false).unwrap();
     }
 
     /// How many series answer.
     fn ask(&self, query: &str) -> anyhow::Result<usize> {
         let url = reqwest::Url::parse_with_params("http://p/api/v1/query", [("query", query)])?;
         let path = format!("{}?{}", url.path(), url.query().unwrap_or_default());
-        let answer: Value = serde_json::from_str(&self.web.words(&self.address, &path))?;
+        let answer: Value = serde_json::from_str(&self.web.words(&self.prometheus(), &path))?;
         anyhow::ensure!(answer["status"] == "success", "{query}: {answer}");
         Ok(answer["data"]["result"].as_array().map_or(0, Vec::len))
     }
@@ -168,43 +186,38 @@ fn every_panel_shows_something_while_readings_go_through() {
     let run = format!("boards-{}", new_run_name());
     let folder = std::env::temp_dir().join(&run);
     std::fs::create_dir_all(&folder).unwrap();
-    let programs = Programs::new(&first.stack).unwrap();
-    edge_config(&programs, &run, &folder);
-    let row = format!("device,time,n\n{run}-f,{},1\n", clock::wall_ms());
-    std::fs::write(folder.join("a.csv"), row).unwrap();
+    let (programs, web) = (Programs::new(&first.stack).unwrap(), Admin::new().unwrap());
+    let scene = Scene { stack: &first.stack, programs, run, folder, web };
+    let (run, folder) = (&scene.run, &scene.folder);
+    edge_config(&scene.programs, run, folder);
+    std::fs::write(folder.join("a.csv"), format!("device,time,n\n{run}-f,{},1\n", clock::wall_ms())).unwrap();
     let rules = folder.join("rules.toml");
     std::fs::write(&rules, format!("[[rule]]\nid = '{run}'\n{RULE}")).unwrap();
-    let rules = |words: &[&str]| {
-        let ended = programs.command(Program::Cloud, words).env("USER", "tester").output().unwrap();
-        assert!(ended.status.success(), "{words:?}: {}", String::from_utf8_lossy(&ended.stderr));
-    };
-    rules(&["rules", "apply", folder.join("rules.toml").to_str().unwrap(), "--wait", "0"]);
+    let applied =
+        scene.command(&["rules", "apply", rules.to_str().unwrap(), "--wait", "0"]).output().unwrap();
+    assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
     for program in [Program::Cloud, Program::Edge] {
-        programs.start(program).unwrap();
-        programs.wait_ready(program).unwrap();
+        scene.programs.start(program).unwrap();
+        scene.programs.wait_ready(program).unwrap();
     }
-    let prometheus = Prometheus::start(&programs, first.stack.ports().first_free(), &folder);
+    scene.start_prometheus();
     let mut left: Vec<Query> = queries();
     let asked = left.len();
     left.retain(|query| !query.panel.ends_with(SHOWS_TROUBLE));
     assert!(asked > 100 && asked - left.len() == 1, "{asked} queries");
     let enough = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(|| stream(&first.stack, &run, &enough));
+        scope.spawn(|| stream(&first.stack, run, &enough));
         let _what_is_left_tells = holds_within(SHOWN, LOOK_EVERY, || {
             // It may not listen yet.
-            left.retain(|query| !matches!(prometheus.ask(&query.text), Ok(series) if series > 0));
+            left.retain(|query| !matches!(scene.ask(&query.text), Ok(series) if series > 0));
             Ok(left.is_empty())
         });
         enough.store(true, Ordering::Relaxed);
     });
     let said: Vec<_> = left
         .iter()
-        .map(|query| format!("{}: {}: {:?}", query.panel, query.text, prometheus.ask(&query.text)))
+        .map(|query| format!("{}: {}: {:?}", query.panel, query.text, scene.ask(&query.text)))
         .collect();
-    programs.stop().unwrap();
-    rules(&["rules", "disable", &run]);
-    drop(prometheus);
     assert!(left.is_empty(), "{} of {asked} queries show nothing:\n{}", left.len(), said.join("\n"));
-    std::fs::remove_dir_all(&folder).unwrap();
 }

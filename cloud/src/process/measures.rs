@@ -51,6 +51,9 @@ pub(super) struct Tally {
     pub(super) reopened: u64,
 }
 
+/// What was committed longer ago says nothing of what waits now.
+const LATELY_MS: i64 = 2_000;
+
 /// Handles of all metrics of the processor.
 pub(super) struct Measures {
     topics: [Topic; INPUTS],
@@ -83,8 +86,10 @@ struct Topic {
     filtered: Counter,
     lag: Gauge,
     age: Gauge,
-    /// Kafka's timestamp of the oldest record of the cycle that was committed last.
-    oldest_ms: Cell<i64>,
+    /// Kafka's timestamp of the oldest record that is computed and not committed.
+    computed_ms: Cell<Option<i64>>,
+    /// The same of the cycle that was committed last, and when it was.
+    committed_ms: Cell<Option<(i64, i64)>>,
 }
 
 impl Measures {
@@ -105,7 +110,8 @@ impl Measures {
                 filtered: counter!("weir_cloud_process_filtered_total", "topic" => name),
                 lag: gauge!("weir_cloud_process_lag_records", "topic" => name, "worker" => worker()),
                 age: gauge!("weir_cloud_process_lag_seconds", "topic" => name, "worker" => worker()),
-                oldest_ms: Cell::default(),
+                computed_ms: Cell::default(),
+                committed_ms: Cell::default(),
             }
         });
         Self {
@@ -134,8 +140,9 @@ impl Measures {
         self.cycle.record(took);
         for (topic, tally) in self.topics.iter().zip(tallies) {
             topic.received.increment(tally.received);
+            topic.computed_ms.set(None);
             if let Some(oldest) = tally.oldest_ms {
-                topic.oldest_ms.set(oldest);
+                topic.committed_ms.set(Some((oldest, now_ms)));
                 self.latency.record(now_ms.saturating_sub(oldest).max(0) as f64 / 1000.0);
             }
             topic.enriched.increment(tally.enriched);
@@ -187,14 +194,22 @@ impl Measures {
         }
     }
 
-    /// Records that wait in an input topic. While there are any, the oldest of them is about as old as the oldest of the last
-    /// cycle.
+    /// A cycle is computed, and to be committed.
+    pub(super) fn computed(&self, tallies: &[Tally; INPUTS]) {
+        for (topic, tally) in self.topics.iter().zip(tallies) {
+            topic.computed_ms.set(tally.oldest_ms.or(topic.computed_ms.get()));
+        }
+    }
+
+    /// Records that wait in an input topic; the end of a transaction counts as one. While cycles are committed, the oldest of
+    /// them is about as old as the oldest of the last cycle; while they fail, it is known.
     pub(super) fn lag(&self, input: Input, records: i64, now_ms: i64) {
         let topic = &self.topics[input.index()];
         topic.lag.set(records as f64);
-        let oldest = topic.oldest_ms.get();
-        let waits = records > 0 && oldest > 0;
-        topic.age.set(if waits { now_ms.saturating_sub(oldest).max(0) as f64 / 1000.0 } else { 0.0 });
+        let lately = |(_, at): &(i64, i64)| records > 0 && now_ms - at < LATELY_MS;
+        let oldest =
+            topic.computed_ms.get().or(topic.committed_ms.get().filter(lately).map(|(oldest, _)| oldest));
+        topic.age.set(oldest.map_or(0.0, |ms| now_ms.saturating_sub(ms).max(0) as f64 / 1000.0));
     }
 
     /// What is in memory.

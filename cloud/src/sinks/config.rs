@@ -149,7 +149,7 @@ impl SinksConfig {
 fn read_mysql(section: &Section<'_>) -> Option<MysqlConfig> {
     let limits = read_limits(section, 1_000_000);
     if !section.boolean("enabled") {
-        return None;
+        return Server::unused(section).map(|server| MysqlConfig { server, limits });
     }
     let url = section.required("url", database::FORM);
     if url.is_empty() {

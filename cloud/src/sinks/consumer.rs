@@ -228,6 +228,12 @@ impl Source {
         self.owned().waiting().collect()
     }
 
+    /// Whether others have all partitions.
+    pub(super) fn owns_nothing(&self) -> bool {
+        let owned = self.owned();
+        owned.waiting().len() == 0 && owned.progress().is_empty()
+    }
+
     /// Reads these partitions from these offsets on, those of them that are still ours.
     pub(super) fn start(&self, from: &[(Part, i64)]) -> Result<(), Failure> {
         let mut list = TopicPartitionList::new();

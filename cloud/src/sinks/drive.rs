@@ -167,6 +167,7 @@ impl Member<'_> {
                     batch.clear();
                     next.clear();
                     self.measures.retry();
+                    self.measures.failing(true);
                     self.place.complain(&failure);
                     self.source.stop_reading()?;
                     self.show_lag();
@@ -211,6 +212,10 @@ impl Member<'_> {
     ) -> Result<(), Failure> {
         let stop = self.place.stop;
         let waiting = self.source.waiting();
+        if self.write_failed && self.source.owns_nothing() {
+            // Others try now.
+            self.works();
+        }
         if waiting.is_empty()
             && !self.assigned
             && let Some(why) = self.source.trouble()
@@ -223,7 +228,7 @@ impl Member<'_> {
             let from = self.runtime.block_on(self.showing_lag(asked))?;
             self.source.start(&from)?;
             if !self.write_failed {
-                self.place.health.good(self.place.which.stage());
+                self.works();
             }
         }
         if !batch.is_empty() {
@@ -236,8 +241,7 @@ impl Member<'_> {
                 collected?;
                 return Err(failure);
             }
-            self.write_failed = false;
-            self.place.health.good(self.place.which.stage());
+            self.works();
             batch.clear();
             std::mem::swap(batch, next);
             self.limits = self.limits.larger(&self.configured);
@@ -253,6 +257,13 @@ impl Member<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Nothing is to be said against it.
+    fn works(&mut self) {
+        self.write_failed = false;
+        self.measures.failing(false);
+        self.place.health.good(self.place.which.stage());
     }
 
     fn write(&self, store: &mut impl Store, batch: &Batch) -> Result<(), Failure> {

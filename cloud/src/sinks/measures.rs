@@ -165,7 +165,7 @@ impl Measures {
             fenced: gauge!("weir_cloud_sink_fenced", "sink" => sink),
             failing: gauge!("weir_cloud_sink_failing", "sink" => sink),
         };
-        measures.failing.set(0.0);
+        measures.failing(false);
         measures.fenced(false);
         measures
     }
@@ -189,13 +189,16 @@ impl Measures {
             self.from_device.record(since(times.taken));
             self.from_receipt.record(since(times.received));
         }
-        self.failing.set(0.0);
     }
 
     /// A batch was given up and will be tried again.
     pub(super) fn retry(&self) {
         self.retries.increment(1);
-        self.failing.set(1.0);
+    }
+
+    /// Whether the store took nothing when it was last tried.
+    pub(super) fn failing(&self, failing: bool) {
+        self.failing.set(if failing { 1.0 } else { 0.0 });
     }
 
     /// Whether it stays away because another works under its name.

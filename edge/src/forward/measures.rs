@@ -46,9 +46,13 @@ impl Measures {
         measures
     }
 
-    /// Whether Kafka takes records, as far as is known. A sample of before is never acknowledged.
-    pub(super) fn connected(&mut self, connected: bool) {
+    /// Whether Kafka takes records, as far as is known.
+    pub(super) fn connected(&self, connected: bool) {
         self.connected.set(if connected { 1.0 } else { 0.0 });
+    }
+
+    /// Another producer begins: what the one before sent is not acknowledged any more.
+    pub(super) fn new_producer(&mut self) {
         self.sample = None;
     }
 

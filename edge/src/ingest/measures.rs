@@ -183,7 +183,10 @@ impl Measures {
             }
         }
         self.journal_bytes.set(total as f64);
-        self.budget_bytes.set(lanes.iter().map(|lane| lane.flow.budget_bytes).sum::<u64>() as f64);
+        let budgets = || lanes.iter().map(|lane| lane.flow.budget_bytes);
+        // 0: one of them has none.
+        let budget = if budgets().all(|budget| budget > 0) { budgets().sum::<u64>() } else { 0 };
+        self.budget_bytes.set(budget as f64);
         for lane in lanes {
             // Where the disk does not say it, the page does not either.
             let Ok(disk) = rustix::fs::statvfs(&lane.flow.dir) else { continue };

@@ -50,6 +50,7 @@ impl Worker<'_> {
         let Touched { ends, rest } =
             compute(&mut self.partitions, &mut cycle, world, (&due, &batch), &mut tallies, &mut sending)?;
         drop(batch);
+        self.measures.computed(&tallies);
         faults::kill_at("cloud.s1");
         send_state(&transaction, &mut self.partitions, &ends)?;
         faults::kill_at("cloud.s2");

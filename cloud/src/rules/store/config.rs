@@ -66,7 +66,7 @@ impl RulesConfig {
 
 fn read_server(section: &Section<'_>) -> Option<Server> {
     let url = section.string("url");
-    if url.is_empty() { None } else { Server::read_with_database(section, &url) }
+    if url.is_empty() { Server::unused(section) } else { Server::read_with_database(section, &url) }
 }
 
 fn read_topics(section: &Section<'_>) -> Vec<String> {

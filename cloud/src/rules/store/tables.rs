@@ -3,12 +3,13 @@
 //! Comes in: `[rules]`. Goes out: a connection that speaks UTC and cannot wait for ever; the tables.
 //! On failure: what is missing is named with the way out; `init` may be called again.
 
-use crate::database::Server;
 use std::future::Future;
 use std::time::Duration;
 
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
+
+use crate::database::Server;
 
 /// Each exchange with the server.
 const ANSWER: Duration = Duration::from_secs(5);

@@ -120,7 +120,8 @@ impl Server {
         self.known.iter().any(|name| name == TOKEN)
     }
 
-    /// Inserts one block; without a token, whatever was inserted before. What is given back needs nothing of us, so that it may run on another thread.
+    /// Inserts one block; without a token, whatever was inserted before. What is given back needs nothing of us, so that it
+    /// may run on another thread.
     pub(super) fn insert(
         &self,
         target: Target,

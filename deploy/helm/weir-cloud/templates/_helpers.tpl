@@ -1,5 +1,5 @@
 {{- define "weir.name" -}}
-{{- printf "%s" .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- printf "%s" .Release.Name | trunc 38 | trimSuffix "-" -}}
 {{- end }}
 
 {{- define "weir.labels" -}}
@@ -19,11 +19,19 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
 {{- end }}
 
-{{/* The roles that run, by name: their arguments, how many, and the consumer groups and topics that they lag in. */}}
+{{/* The roles that run, by name: their arguments, how many, the most that have something to do, and the
+consumer groups and topics that they lag in. */}}
 {{- define "weir.roles" -}}
-{{- $process := dict "group" "weir-process" "topic" "weir.readings" -}}
+{{- $scaling := .Values.autoscaling -}}
+{{- $process := dict "group" $scaling.processGroup "topic" "weir.readings" -}}
+{{- $pods := div (add $scaling.partitions (sub $scaling.workers 1)) $scaling.workers | int -}}
 {{- if .Values.together -}}
-all: {{ dict "args" (list "run") "replicas" .Values.replicas "lags" (list $process) | toJson }}
+{{- $lags := list $process -}}
+{{- range $scaling.stores }}
+{{- $lags = append $lags (dict "group" (printf "weir-sink-%s" .) "topic" "weir.enriched") -}}
+{{- end }}
+{{- $most := ternary $scaling.partitions $pods (gt (len $lags) 1) | int -}}
+all: {{ dict "args" (list "run") "replicas" .Values.replicas "most" $most "lags" $lags | toJson }}
 {{- else -}}
 {{- range $role, $settings := .Values.roles }}
 {{- if not (has $role (list "process" "mysql" "elasticsearch" "clickhouse")) }}
@@ -31,10 +39,10 @@ all: {{ dict "args" (list "run") "replicas" .Values.replicas "lags" (list $proce
 {{- end }}
 {{- if $settings.enabled }}
 {{- if eq $role "process" }}
-{{ $role }}: {{ dict "args" (list "process") "replicas" $settings.replicas "lags" (list $process) | toJson }}
+{{ $role }}: {{ dict "args" (list "process") "replicas" $settings.replicas "most" $pods "lags" (list $process) | toJson }}
 {{- else }}
 {{- $lag := dict "group" (printf "weir-sink-%s" $role) "topic" "weir.enriched" }}
-{{ $role }}: {{ dict "args" (list "sink" $role) "replicas" $settings.replicas "lags" (list $lag) | toJson }}
+{{ $role }}: {{ dict "args" (list "sink" $role) "replicas" $settings.replicas "most" (int $scaling.partitions) "lags" (list $lag) | toJson }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -65,9 +73,12 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- end }}
 
+{{/* With the settings of this ConfigMap. */}}
 {{- define "weir.volumes" -}}
+{{- $config := .config -}}
+{{- with .root -}}
 - name: config
-  configMap: {name: {{ include "weir.name" . }}}
+  configMap: {name: {{ $config }}}
 {{- if .Values.secret }}
 - name: secret
   secret: {secretName: {{ .Values.secret }}, defaultMode: 0440}
@@ -75,6 +86,7 @@ capabilities: {drop: [ALL]}
 {{- if .Values.tlsSecret }}
 - name: tls
   secret: {secretName: {{ .Values.tlsSecret }}, defaultMode: 0440}
+{{- end }}
 {{- end }}
 {{- end }}
 
