@@ -29,7 +29,8 @@ impl Server {
             }
             Ok(url) => Some(Self { url, tls }),
             Err(error) => {
-                section.problem("url", &format!("must be {FORM}: {error}"));
+                let hint = "a password with other signs than letters and digits must be percent-encoded";
+                section.problem("url", &format!("must be {FORM}: {error}; {hint}"));
                 None
             }
         }

@@ -133,7 +133,13 @@ pub fn main() -> ExitCode {
         Command::Rules { command } => return ruled(rules::cli::run(&config.rules, dims(&config), &command)),
         Command::Run => Roles::all(&config),
         Command::Process => Roles::process(),
-        Command::Sink { names } => Roles::sinks(names),
+        Command::Sink { names } => {
+            if let Some(off) = names.iter().find(|name| !config.sinks.has(**name)) {
+                tracing::error!("sink.{} is not enabled in {}", off.name(), cli.config.display());
+                return ExitCode::from(BAD_CONFIG);
+            }
+            Roles::sinks(names)
+        }
     };
     ended(pipeline::run(config, &roles))
 }

@@ -208,6 +208,9 @@ fn http_url(section: &Section<'_>, tls: &Tls) -> bool {
     if !url.is_empty() && !right {
         section.problem("url", "must begin with http:// or https://");
     }
+    if right && let Err(error) = reqwest::Url::parse(&url) {
+        section.problem("url", &format!("must be http://host:port: {error}"));
+    }
     tls.check(&section.section("tls"));
     if right && url.starts_with("http://") && *tls != Tls::default() {
         section.problem("url", "must begin with https:// where files of tls are set");

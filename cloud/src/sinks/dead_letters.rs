@@ -30,6 +30,8 @@ use crate::kafka::KafkaConfig;
 const RAW_BYTES_MAX: usize = 512 * 1024;
 /// How much of the detail, in bytes: a store may quote the whole record.
 const DETAIL_BYTES_MAX: usize = 1_000;
+/// So many of a batch are logged one by one.
+const LOGGED_MAX: usize = 5;
 /// Each step of the transaction.
 const STEP: Duration = Duration::from_secs(10);
 
@@ -125,9 +127,15 @@ impl DeadLetters {
         progress: &[Commit],
         source: &Source,
     ) -> Result<(), Failure> {
-        for letter in letters {
+        for letter in &letters[..letters.len().min(LOGGED_MAX)] {
             let (part, offset) = (letter.record.part, letter.record.offset);
             tracing::warn!(%part, offset, reason = letter.reason, detail = letter.detail, "dead letter");
+        }
+        if letters.len() > LOGGED_MAX {
+            tracing::warn!(
+                more = letters.len() - LOGGED_MAX,
+                "dead letters: `weir-cloud dlq ls` counts them"
+            );
         }
         let producer = match self.producer.take() {
             Some(producer) => producer,

@@ -26,7 +26,7 @@ const IN_DOCUMENT: [&str; 6] = [
     "parse_exception",
 ];
 /// Illegal arguments that lie in the index, not in the document.
-const IN_INDEX: [&str; 2] = ["number of documents in the index", "write index"];
+const IN_INDEX: [&str; 3] = ["number of documents in the index", "write index", "pipeline with id"];
 
 /// Judges by status, type and reason of the error. `versioned`: the document was sent with a version.
 pub(super) fn verdict(versioned: bool, status: u16, kind: &str, reason: &str) -> Verdict {
@@ -68,6 +68,7 @@ mod tests {
                 "number of documents in the index cannot exceed",
                 Verdict::Store,
             ),
+            (400, "illegal_argument_exception", "pipeline with id [x] does not exist", Verdict::Store),
             (400, "validation_exception", "this cluster currently has [1000] maximum shards", Verdict::Store),
             (400, "index_closed_exception", "closed", Verdict::Store),
             (403, "cluster_block_exception", "index read-only / allow delete", Verdict::Store),
