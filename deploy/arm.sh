@@ -16,7 +16,9 @@ zig_wrappers() {
 	mkdir -p "$1"
 	local tool
 	for tool in cc c++; do
-		printf '#!/bin/sh\nexec "%s" zig %s -- -target %s "$@"\n' "$tools/bin/cargo-zigbuild" "$tool" "$2" >"$1/$tool"
+		# clang, asked for its version, does not know a target with glibc's; configure takes that for no compiler.
+		printf '#!/bin/sh\n[ "$*" != --version ] || exec "%s" %s --version\nexec "%s" zig %s -- -target %s "$@"\n' \
+			"$CARGO_ZIGBUILD_ZIG_PATH" "$tool" "$tools/bin/cargo-zigbuild" "$tool" "$2" >"$1/$tool"
 	done
 	printf '#!/bin/sh\nexec "%s" zig ar -- "$@"\n' "$tools/bin/cargo-zigbuild" >"$1/ar"
 	chmod +x "$1"/*
