@@ -3,9 +3,10 @@
 //! Comes in: the text of a file. Goes out: a checked [`Config`], or all problems with their places.
 //! Guarantees: opens nothing but the file itself and the key file that `[rules]` names.
 
-use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use weir_shared::admin::AdminConfig;
+use weir_shared::audit;
 use weir_shared::config::{Problems, Section, check};
 use weir_shared::tls::Tls;
 
@@ -18,15 +19,17 @@ use crate::sinks::config::SinksConfig;
 /// The shipped file; compiled in as the defaults.
 pub(crate) const REFERENCE: &str = include_str!("../../deploy/weir-cloud.toml");
 /// Arrays of tables that the reference shows only in comments.
-const ARRAYS: &str = "\n[[dimension]]\n[[sink.table]]\n";
+const ARRAYS: &str = "\n[[dimension]]\n[[sink.table]]\n[[admin.token]]\n";
 
 /// All of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     /// Name of this process among its like.
     pub(crate) slot: String,
-    /// Address of the admin port.
-    pub(crate) admin: SocketAddr,
+    /// The admin port.
+    pub(crate) admin: AdminConfig,
+    /// Where the audit log is.
+    pub(crate) audit: Option<PathBuf>,
     /// Brokers.
     pub(crate) kafka: KafkaConfig,
     /// The processor.
@@ -78,10 +81,10 @@ fn read(root: &Section<'_>) -> Config {
         root.problem("slot", "must be at most 100 letters, digits, dots, underscores and dashes");
     }
     let rules = RulesConfig::read(root);
-    let listen = root.section("admin").parsed("listen", "address:port", |text| text.parse().ok());
     Config {
         slot,
-        admin: listen,
+        admin: AdminConfig::read(root),
+        audit: audit::directory(root),
         kafka: KafkaConfig::read(root),
         process: ProcessConfig::read(root),
         sinks: SinksConfig::read(root, &rules.topics),

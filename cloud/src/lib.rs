@@ -5,6 +5,7 @@
 //! tables, [`dlq`] shows and mends what was rejected, [`connect`] checks the servers.
 //! Exit codes: 0 drained and stopped, 1 failed, 64 bad configuration or command line, 66 a file that it names cannot be used.
 
+mod actions;
 mod config;
 mod connect;
 mod database;
@@ -29,12 +30,45 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
+use weir_shared::audit::{self, cli::AuditCommand};
+use weir_shared::doctor::{self, Doctor};
+use weir_shared::top::{self, Row, Unit};
+
 use crate::pipeline::Roles;
 use crate::rules::cli::{Dims, Failed, RulesCommand};
 
 const BAD_CONFIG: u8 = 64;
 /// A certificate or a secret may still come: worth another try.
 const MISSING_FILE: u8 = 66;
+
+/// What `top` shows.
+const ROWS: [Row; 20] = {
+    const fn row(title: &'static str, metric: &'static str, unit: Unit, by: &'static str) -> Row {
+        Row { title, metric, unit, by }
+    }
+    [
+        row("received", "weir_cloud_process_received_total", Unit::PerSecond, "topic"),
+        row("behind, records", "weir_cloud_process_lag_records", Unit::Number, "topic"),
+        row("sent on", "weir_cloud_process_enriched_total", Unit::PerSecond, "topic"),
+        row("repeats", "weir_cloud_process_repeats_total", Unit::PerSecond, ""),
+        row("filtered", "weir_cloud_process_filtered_total", Unit::PerSecond, ""),
+        row("rejected", "weir_cloud_process_rejected_total", Unit::PerSecond, "reason"),
+        row("waiting for a row", "weir_cloud_process_held_records", Unit::Number, ""),
+        row("alerts", "weir_cloud_process_alerts_total", Unit::PerSecond, ""),
+        row("dimension rows", "weir_cloud_dimension_rows", Unit::Number, "dimension"),
+        row("dimension age", "weir_cloud_dimension_age_seconds", Unit::Seconds, "dimension"),
+        row("rules in force", "weir_cloud_rules_active", Unit::Number, ""),
+        row("rules refused", "weir_cloud_rules_refused", Unit::Number, ""),
+        row("rule matched", "weir_cloud_rule_matched_total", Unit::PerSecond, "rule"),
+        row("stored in", "weir_cloud_sink_rows_total", Unit::PerSecond, "sink"),
+        row("behind, records, of", "weir_cloud_sink_lag_records", Unit::Number, "sink"),
+        row("retries of", "weir_cloud_sink_retries_total", Unit::PerSecond, "sink"),
+        row("dead letters of", "weir_cloud_sink_dead_letters_total", Unit::PerSecond, "sink"),
+        row("CPU seconds", "process_cpu_seconds_total", Unit::PerSecond, ""),
+        row("memory", "process_resident_memory_bytes", Unit::Bytes, ""),
+        row("open files", "process_open_fds", Unit::Number, ""),
+    ]
+};
 
 #[derive(Parser)]
 #[command(name = "weir-cloud", version, about = "Edge-to-cloud sensor ingestion: the cloud's side")]
@@ -75,6 +109,15 @@ enum Command {
     Rules {
         #[command(subcommand)]
         command: RulesCommand,
+    },
+    /// The running process in the terminal, once a second
+    Top(top::Asked),
+    /// Look at the settings, every server, the running process and the machine, and say what is wrong
+    Doctor(doctor::Asked),
+    /// The audit log: look whether it is as it was written
+    Audit {
+        #[command(subcommand)]
+        command: AuditCommand,
     },
     /// Print the configuration's reference, with every key and its default
     Reference,
@@ -129,8 +172,16 @@ pub fn main() -> ExitCode {
         Command::Check { connect, print } => return ended(checked(&cli.config, &config, connect, print)),
         Command::Init { dry_run } => return ended(init::run(&config, dry_run)),
         Command::Verify(asked) => return ended(verified(&config, &asked)),
+        Command::Doctor(asked) => return ended(examined(&cli.config, &config, &asked)),
+        Command::Top(asked) => return ended(top::run(&config.admin, &ROWS, &asked)),
+        Command::Audit { command } => {
+            let found = audit::cli::run(&command, config.audit.as_deref());
+            return ended(found.map_err(Into::into).and_then(|text| said(&text)));
+        }
         Command::Dlq { command } => return retried(dlq::run(&config.kafka, command)),
-        Command::Rules { command } => return ruled(rules::cli::run(&config.rules, dims(&config), &command)),
+        Command::Rules { command } => {
+            return ruled(rules::cli::run(&config.rules, dims(&config.process.dimensions), &command));
+        }
         Command::Run => Roles::all(&config),
         Command::Process => Roles::process(),
         Command::Sink { names } => {
@@ -141,7 +192,11 @@ pub fn main() -> ExitCode {
             Roles::sinks(names)
         }
     };
-    ended(pipeline::run(config, &roles))
+    let shown = match config::shown(&cli.config) {
+        Ok(shown) => shown,
+        Err(error) => return ended(Err(error)),
+    };
+    ended(pipeline::run(config, (&cli.config.display().to_string(), &shown), &roles))
 }
 
 /// What is said of a configuration that is right.
@@ -155,16 +210,27 @@ fn checked(
         said(&config::shown(path)?)?;
     }
     match connect {
-        true => connect::run(config),
+        true => doctor::print(&connect::all(config)),
         false if print => Ok(()),
         false => said(&format!("{}: ok; --connect also asks the servers that it names\n", path.display())),
     }
 }
 
+/// What the doctor finds.
+fn examined(
+    path: &Path,
+    config: &config::Config,
+    asked: &doctor::Asked,
+) -> Result<(), weir_shared::supervise::Error> {
+    let shown = config::shown(path)?;
+    let doctor = Doctor { program: "weir-cloud", shown: &shown, admin: &config.admin };
+    doctor.run(connect::all(config), asked)
+}
+
 /// What rules may name of the dimension tables: their databases are asked; without an answer, what the configuration says.
-fn dims(config: &config::Config) -> Dims {
+fn dims(dimensions: &[process::join::DimensionConfig]) -> Dims {
     let mut dims = Dims { known: Vec::new(), open: Vec::new() };
-    for dimension in &config.process.dimensions {
+    for dimension in dimensions {
         let columns = process::columns(dimension).unwrap_or_else(|error| {
             tracing::warn!("dimension {}: {error}", dimension.name);
             if dimension.columns.is_empty() {

@@ -5,13 +5,16 @@
 
 use std::time::Duration;
 
-use weir_shared::admin::{Admin, Health, serve};
+use weir_shared::admin::{Admin, Feed, Health, serve};
+use weir_shared::audit::{Audit, settings};
 use weir_shared::pulse::Pulses;
 use weir_shared::supervise::{Error, Supervisor};
 use weir_shared::tls::expiry;
 
+use crate::actions::{self, Pauses};
 use crate::config::Config;
 use crate::connect;
+use crate::dims;
 use crate::init;
 use crate::process::{self, Dimensions, Versions};
 use crate::rules::store::Rules;
@@ -55,16 +58,29 @@ impl Roles {
 ///
 /// # Errors
 /// The first failure of a role, or that some did not stop in time.
-pub(crate) fn run(config: Config, roles: &Roles) -> Result<(), Error> {
+pub(crate) fn run(config: Config, (file, shown): (&str, &str), roles: &Roles) -> Result<(), Error> {
     let handle = weir_shared::metrics::install()?;
     let (live, ready) = (Health::default(), Health::default());
-    let admin = Admin { metrics: handle, live: live.clone(), ready: ready.clone() };
+    let audit = Audit::new(config.audit.clone(), &config.slot);
+    settings::record(&audit, file, shown);
+    let (feed, pauses) = (Feed::default(), Pauses::default());
+    let asking = config.process.dimensions.clone();
+    let admin = Admin {
+        program: "weir-cloud",
+        name: config.slot.clone(),
+        metrics: handle,
+        live: live.clone(),
+        ready: ready.clone(),
+        feed: feed.clone(),
+        audit: audit.clone(),
+        actions: actions::all(&config.rules, move || dims(&asking), &roles.sinks, &pauses),
+    };
     let (more_topics, peers) = (init::more_topics(&config), config.peers());
-    let Config { slot, admin: address, kafka, mut process, rules, sinks } = config;
+    let Config { slot, admin: port, audit: _, kafka, mut process, rules, sinks } = config;
     process.more_topics = more_topics;
     let mut pulses = Pulses::default();
     let mut supervisor = Supervisor::new();
-    supervisor.spawn("admin", move |stop| serve(address, admin, &stop))?;
+    supervisor.spawn("admin", move |stop| serve(port, admin, &stop))?;
     if roles.process {
         let brokers = kafka.clone();
         supervisor.spawn("process-brokers", move |stop| {
@@ -73,7 +89,7 @@ pub(crate) fn run(config: Config, roles: &Roles) -> Result<(), Error> {
             Ok(())
         })?;
         let dimensions = Dimensions::new(&process.dimensions);
-        let followed = Rules::new(&rules, &slot);
+        let followed = Rules::new(&rules, &slot).audited(audit);
         let versions = Versions::new(&dimensions, &followed);
         let telling = versions.clone();
         supervisor.spawn("dimensions", move |stop| dimensions.follow(&stop))?;
@@ -82,17 +98,18 @@ pub(crate) fn run(config: Config, roles: &Roles) -> Result<(), Error> {
         for name in process::names(&process, &slot) {
             let versions = versions.clone();
             let (pulse, who) = (pulses.add(&name.who, CYCLE_MAX), name.who.clone());
-            let (process, kafka, ready) = (process.clone(), kafka.clone(), ready.clone());
+            let (process, kafka, ready, feed) = (process.clone(), kafka.clone(), ready.clone(), feed.clone());
             supervisor.spawn(&who, move |stop| {
-                process::run(&process, &kafka, &name, &versions, &ready, &pulse, &stop)
+                process::run(&process, &kafka, &name, &versions, (&ready, &feed, &pulse), &stop)
             })?;
         }
     }
     for name in roles.sinks.iter().copied() {
         let (kafka, slot, ready, sinks) = (kafka.clone(), slot.clone(), ready.clone(), sinks.clone());
+        let pauses = pauses.clone();
         let pulse = pulses.add(name.stage(), WRITE_MAX);
         supervisor.spawn(&format!("sink-{}", name.name()), move |stop| {
-            sinks::run(name, &kafka, &slot, &sinks, (&ready, &pulse), &stop)
+            sinks::run(name, &kafka, &slot, &sinks, (&ready, &pulse, &pauses), &stop)
         })?;
     }
     if !peers.is_empty() {

@@ -24,7 +24,7 @@ mod worker;
 
 use std::time::{Duration, Instant};
 
-use weir_shared::admin::Health;
+use weir_shared::admin::{Feed, Health};
 use weir_shared::backoff::Backoff;
 use weir_shared::clock::{self, Deadline};
 use weir_shared::config::Section;
@@ -249,8 +249,7 @@ pub(crate) fn run(
     kafka: &KafkaConfig,
     name: &Name,
     versions: &Versions,
-    ready: &Health,
-    pulse: &Pulse,
+    (ready, feed, pulse): (&Health, &Feed, &Pulse),
     stop: &Stop,
 ) -> Result<(), Error> {
     let who = &name.who;
@@ -261,7 +260,7 @@ pub(crate) fn run(
             return Ok(());
         }
     }
-    let measures = Measures::new(who);
+    let measures = Measures::new(who, feed.clone());
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
     let (mut committed, mut member) = (None, String::new());
     ready.bad(who, WAITS);

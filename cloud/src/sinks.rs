@@ -34,6 +34,7 @@ use weir_shared::admin::Health;
 use weir_shared::pulse::Pulse;
 use weir_shared::supervise::{Error, Stop};
 
+use crate::actions::Pauses;
 use crate::kafka::KafkaConfig;
 use config::SinksConfig;
 use dead_letters::DeadLetters;
@@ -200,13 +201,13 @@ pub(crate) fn run(
     kafka: &KafkaConfig,
     slot: &str,
     config: &SinksConfig,
-    (health, pulse): (&Health, &Pulse),
+    (health, pulse, pauses): (&Health, &Pulse, &Pauses),
     stop: &Stop,
 ) -> Result<(), Error> {
     let disabled = || format!("sink.{} is not enabled in the configuration", which.name());
     let dead_letters = DeadLetters::new(kafka, which, slot);
     let tables = config.own;
-    let place = drive::Place { which, kafka, slot, tables, health, pulse, stop };
+    let place = drive::Place { which, kafka, slot, tables, health, pulse, pauses, stop };
     match which {
         SinkName::Mysql => {
             let config = config.mysql.as_ref().ok_or_else(disabled)?;

@@ -7,13 +7,15 @@ mod clock;
 mod flows;
 mod windows;
 
-use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rdkafka::error::KafkaError;
 
 use crate::windows::rules::FlowRule;
+use weir_shared::admin::AdminConfig;
+use weir_shared::audit;
 use weir_shared::config::{self, Problems, Section};
 use weir_shared::kafka_security::{Security, refused};
 use weir_shared::supervise::Error;
@@ -33,13 +35,15 @@ use crate::sources::mqtt::MqttConfig;
 /// Every key with its default.
 pub(crate) const REFERENCE: &str = include_str!("../../deploy/weir-edge.toml");
 /// Arrays of tables that the reference shows only in comments.
-const ARRAYS: &str = "\n[[flow]]\n[[window]]\n[[clean]]\n[[file]]\n";
+const ARRAYS: &str = "\n[[flow]]\n[[window]]\n[[clean]]\n[[file]]\n[[admin.token]]\n";
 
 /// Everything that the stages need.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
-    /// Address of the admin port.
-    pub admin: SocketAddr,
+    /// The admin port.
+    pub admin: AdminConfig,
+    /// Where the audit log is.
+    pub audit: Option<PathBuf>,
     /// The source.
     pub mqtt: MqttConfig,
     /// The files to read.
@@ -87,7 +91,7 @@ pub(crate) fn text<'b>(file: &str, bytes: &'b [u8]) -> Result<&'b str, String> {
 fn read(root: &Section<'_>) -> Config {
     let name = root.required("name", "the name of this gateway, unique among all");
     check_name(root, &name);
-    let admin = root.section("admin").parsed("listen", "an address with a port", |s| s.parse().ok());
+    let (admin, audit) = (AdminConfig::read(root), audit::directory(root));
     let kafka = root.section("kafka");
     let journal = root.section("journal");
     let decode = root.section("decode");
@@ -120,7 +124,18 @@ fn read(root: &Section<'_>) -> Config {
     let flows = flows::read(root, &journal, ingest.segment_bytes.max(ingest.commit_bytes_max as u64));
     let rules = windows::read(root, &flows);
     let clock = clock::read(&root.section("clock"));
-    Config { admin, mqtt, files, decoder, flows, rules, clock, ingest, kafka: kafka_config(&kafka, name) }
+    Config {
+        admin,
+        audit,
+        mqtt,
+        files,
+        decoder,
+        flows,
+        rules,
+        clock,
+        ingest,
+        kafka: kafka_config(&kafka, name),
+    }
 }
 
 /// A name stands in headers, keys and log lines.

@@ -8,8 +8,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+use weir_shared::audit::{self, cli::AuditCommand};
+use weir_shared::doctor::{self, Doctor};
+use weir_shared::top::{self, Row, Unit};
 
 mod config;
+mod connect;
 mod pipeline;
 
 mod clocks;
@@ -34,6 +38,34 @@ mod replay;
 pub mod fuzzing;
 
 mod forward;
+
+/// What `top` shows.
+const ROWS: [Row; 19] = {
+    const fn row(title: &'static str, metric: &'static str, unit: Unit, by: &'static str) -> Row {
+        Row { title, metric, unit, by }
+    }
+    [
+        row("connected to MQTT", "weir_edge_mqtt_connected", Unit::Number, ""),
+        row("messages received", "weir_edge_messages_received_total", Unit::PerSecond, ""),
+        row("messages acknowledged", "weir_edge_messages_acknowledged_total", Unit::PerSecond, ""),
+        row("rows of files", "weir_edge_file_rows_total", Unit::PerSecond, ""),
+        row("readings kept", "weir_edge_readings_kept_total", Unit::PerSecond, ""),
+        row("rejected", "weir_edge_rejected_total", Unit::PerSecond, "reason"),
+        row("filtered", "weir_edge_filtered_total", Unit::PerSecond, ""),
+        row("journal", "weir_edge_journal_bytes", Unit::Bytes, "flow"),
+        row("journal's budget", "weir_edge_journal_budget_bytes", Unit::Bytes, "flow"),
+        row("journal full in", "weir_edge_journal_seconds_until_full", Unit::Seconds, "flow"),
+        row("disk free", "weir_edge_disk_free_bytes", Unit::Bytes, "flow"),
+        row("window results", "weir_edge_window_results_total", Unit::PerSecond, "flow"),
+        row("late readings", "weir_edge_late_readings_total", Unit::PerSecond, "flow"),
+        row("connected to Kafka", "weir_edge_kafka_connected", Unit::Number, "flow"),
+        row("records forwarded", "weir_edge_records_forwarded_total", Unit::PerSecond, "flow"),
+        row("held back", "weir_edge_held_bytes", Unit::Bytes, "flow"),
+        row("oldest held", "weir_edge_held_seconds", Unit::Seconds, "flow"),
+        row("CPU seconds", "process_cpu_seconds_total", Unit::PerSecond, ""),
+        row("memory", "process_resident_memory_bytes", Unit::Bytes, ""),
+    ]
+};
 
 /// Takes sensor data from MQTT, keeps it safe on disk, and forwards it to Kafka exactly once.
 #[derive(Parser)]
@@ -60,6 +92,9 @@ enum Command {
         /// The configuration file (TOML).
         #[arg(long, short)]
         config: PathBuf,
+        /// Also ask the servers that it names, and look at the disk; one line per check.
+        #[arg(long)]
+        connect: bool,
         /// Print all of it, defaults included, with *** for passwords.
         #[arg(long)]
         print: bool,
@@ -69,6 +104,30 @@ enum Command {
         /// The configuration file (TOML).
         #[arg(long, short)]
         config: PathBuf,
+    },
+    /// The running edge in the terminal, once a second.
+    Top {
+        /// The configuration file (TOML).
+        #[arg(long, short)]
+        config: PathBuf,
+        #[command(flatten)]
+        asked: top::Asked,
+    },
+    /// Look at the settings, the servers, the disk, the running edge and the machine, and say what is wrong.
+    Doctor {
+        /// The configuration file (TOML).
+        #[arg(long, short, default_value = "/etc/weir/weir-edge.toml")]
+        config: PathBuf,
+        #[command(flatten)]
+        asked: doctor::Asked,
+    },
+    /// The audit log: look whether it is as it was written.
+    Audit {
+        /// The configuration file (TOML).
+        #[arg(long, short, global = true, default_value = "/etc/weir/weir-edge.toml")]
+        config: PathBuf,
+        #[command(subcommand)]
+        command: AuditCommand,
     },
     /// Measure how fast this machine decodes readings and computes windows.
     #[command(hide = true)]
@@ -105,8 +164,18 @@ pub fn main() -> ExitCode {
     };
     let (path, task) = match arguments.command {
         Command::Run { config } => (config, Task::Run),
-        Command::Check { config, print } => (config, if print { Task::Print } else { Task::Check }),
+        Command::Check { config, connect, print } => {
+            let task = match (connect, print) {
+                (true, _) => Task::Connect,
+                (false, true) => Task::Print,
+                (false, false) => Task::Check,
+            };
+            (config, task)
+        }
+        Command::Doctor { config, asked } => (config, Task::Doctor(asked)),
         Command::Replay { config } => (config, Task::Replay),
+        Command::Top { config, asked } => (config, Task::Top(asked)),
+        Command::Audit { config, command } => (config, Task::Audit(command)),
         Command::BenchDecode { seconds } => return print(&bench::decode_and_window(seconds)),
         Command::Reference => return print(config::REFERENCE),
         Command::Manual { folder } => {
@@ -136,19 +205,43 @@ pub fn main() -> ExitCode {
             let shown = config::shown(text);
             return shown.map_or_else(|error| fail(1, &error.to_string()), |shown| print(&shown));
         }
-        Task::Run => pipeline::run(config),
+        Task::Connect => doctor::print(&connect::all(&config)).map_err(|e| anyhow::anyhow!(e)),
+        Task::Doctor(asked) => examined(text, &config, &asked).map_err(|e| anyhow::anyhow!(e)),
+        Task::Run => match config::shown(text) {
+            Ok(shown) => pipeline::run(config, &file, &shown),
+            Err(error) => return fail(1, &error.to_string()),
+        },
+        Task::Top(asked) => top::run(&config.admin, &ROWS, &asked).map_err(|e| anyhow::anyhow!(e)),
+        Task::Audit(command) => match audit::cli::run(&command, config.audit.as_deref()) {
+            Ok(found) => return print(&found),
+            Err(problems) => return fail(1, &problems),
+        },
         Task::Replay => replay::run(&config, &mut std::io::BufWriter::new(std::io::stdout().lock())),
     };
     done.map_or_else(|error| fail(1, &format!("{error:#}")), |()| ExitCode::SUCCESS)
 }
 
+/// What the doctor finds.
+fn examined(
+    text: &str,
+    config: &config::Config,
+    asked: &doctor::Asked,
+) -> Result<(), weir_shared::supervise::Error> {
+    let shown = config::shown(text)?;
+    let doctor = Doctor { program: "weir-edge", shown: &shown, admin: &config.admin };
+    doctor.run(connect::all(config), asked)
+}
+
 /// What is to be done with a configuration.
-#[derive(Clone, Copy)]
 enum Task {
     Run,
     Check,
+    Connect,
+    Doctor(doctor::Asked),
     Print,
     Replay,
+    Top(top::Asked),
+    Audit(AuditCommand),
 }
 
 #[expect(clippy::print_stdout, reason = "the answer of a command goes to standard output")]

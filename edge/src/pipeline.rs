@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tokio::sync::{Semaphore, watch};
-use weir_shared::admin::{self, Admin, Health};
+use weir_shared::admin::{self, Admin, Feed, Health};
+use weir_shared::audit::{Audit, settings};
 use weir_shared::clock::{self, Now};
 use weir_shared::metrics;
 use weir_shared::pulse::Pulses;
@@ -71,8 +72,9 @@ struct Common<'a> {
 ///
 /// # Errors
 /// What could not be opened, or the first failure of a stage.
-pub(crate) fn run(config: Config) -> Result<()> {
-    let admin = Admin { metrics: metrics::install()?, live: Health::default(), ready: Health::default() };
+pub(crate) fn run(config: Config, file: &str, shown: &str) -> Result<()> {
+    let admin = admin(&config)?;
+    settings::record(&admin.audit, file, shown);
     let (events, taken) = flume::bounded(EVENTS_MAX);
     let (receipts, durable) = flume::unbounded();
     let (open, opened) = watch::channel(false);
@@ -140,6 +142,20 @@ pub(crate) fn run(config: Config) -> Result<()> {
     let source = mqtt::Wiring { events, durable, session, open: opened, connected, ready };
     spawn_sources(&mut supervisor, config.files, config.mqtt, marks, source)?;
     supervisor.run(STOP).map_err(|e| anyhow::anyhow!(e)).context("weir-edge stopped")
+}
+
+/// What the admin port shows.
+fn admin(config: &Config) -> Result<Admin> {
+    Ok(Admin {
+        program: "weir-edge",
+        name: config.kafka.edge.clone(),
+        metrics: metrics::install()?,
+        live: Health::default(),
+        ready: Health::default(),
+        feed: Feed::default(),
+        audit: Audit::new(config.audit.clone(), &config.kafka.edge),
+        actions: Vec::new(),
+    })
 }
 
 /// Starts the sources that have something to read; the senders of events of the others end here.

@@ -2,8 +2,8 @@
 //!
 //! The flow, in the order of the modules: a [`reading`] is what was measured, a [`record`] its identity; [`wire`] is how
 //! both look in Kafka. [`expr`] and [`window`] compute over readings. [`config`] is read first, then [`log`],
-//! [`metrics`], [`pulse`] and [`admin`] show what happens, and
-//! [`supervise`] runs every thread. [`secret`], [`tls`] and [`kafka_security`] are how other servers are spoken to. [`clock`] and [`backoff`] are the only places that know of time; [`timeline`] says
+//! [`metrics`], [`pulse`] and [`admin`] show what happens, [`audit`] keeps who changed what, and
+//! [`supervise`] runs every thread; [`client`] asks a running process, [`top`] shows it, [`doctor`] says what is wrong with it. [`secret`], [`tls`] and [`kafka_security`] are how other servers are spoken to. [`clock`] and [`backoff`] are the only places that know of time; [`timeline`] says
 //! what to believe of it.
 //!
 //! `reading`, `record`, `wire`, `expr`, `window` and `timeline` are pure: no clock, no network, no threads. `config` reads the
@@ -17,9 +17,12 @@ pub mod expr;
 pub mod window;
 
 pub mod admin;
+pub mod audit;
 pub mod backoff;
+pub mod client;
 pub mod clock;
 pub mod config;
+pub mod doctor;
 pub mod kafka_security;
 pub mod log;
 mod machine;
@@ -31,3 +34,4 @@ pub mod supervise;
 pub mod systemd;
 pub mod timeline;
 pub mod tls;
+pub mod top;

@@ -3,6 +3,8 @@
 //! Goes out: the Prometheus text page. Guarantees: histograms have buckets (never summaries), and never a label
 //! per device. On failure: installing twice is an error of the program and ends it at start.
 
+pub mod page;
+
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 /// Bucket bounds for everything measured in seconds.

@@ -11,7 +11,7 @@ pub mod expiry;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use native_tls::{Certificate, Identity, TlsConnector};
+use native_tls::{Certificate, Identity, Protocol, TlsAcceptor, TlsConnector, TlsConnectorBuilder};
 use openssl::asn1::{Asn1Time, Asn1TimeRef};
 use openssl::pkcs12::Pkcs12;
 use openssl::pkey::{PKey, Private};
@@ -56,6 +56,23 @@ impl Tls {
             return None;
         }
         tls.check(&section);
+        Some(tls)
+    }
+
+    /// The section `tls` of a server of ours, when it is enabled: it must have a certificate.
+    #[must_use]
+    pub fn served(parent: &Section<'_>) -> Option<Self> {
+        let section = parent.section("tls");
+        if !section.boolean("enabled") {
+            return None;
+        }
+        let [certificate, key] = ["certificate_file", "key_file"]
+            .map(|key| section.required(key, "PEM, what is shown to who connects"));
+        let are_named = !certificate.is_empty() && !key.is_empty();
+        let tls = Self { ca_file: None, identity: Some((certificate.into(), key.into())) };
+        if are_named {
+            tls.check(&section);
+        }
         Some(tls)
     }
 
@@ -111,6 +128,10 @@ impl Tls {
     /// # Errors
     /// When a file cannot be used.
     pub fn connector(&self) -> Result<TlsConnector, Error> {
+        Ok(self.builder()?.build()?)
+    }
+
+    fn builder(&self) -> Result<TlsConnectorBuilder, Error> {
         let mut builder = TlsConnector::builder();
         if let Some(ca) = &self.ca_file {
             builder.disable_built_in_roots(true);
@@ -119,14 +140,45 @@ impl Tls {
                 builder.add_root_certificate(Certificate::from_pem(&pem)?);
             }
         }
-        if let (Some((chain, key)), Some((path, _))) = (self.shown()?, &self.identity) {
-            // Whatever PEM the key was: the library takes one kind.
-            let key = key.private_key_to_pem_pkcs8().map_err(|e| failed(path, &e))?;
-            let chain: Result<Vec<_>, _> = chain.iter().map(|certificate| certificate.to_pem()).collect();
-            let chain = chain.map_err(|e| failed(path, &e))?.concat();
-            builder.identity(Identity::from_pkcs8(&chain, &key)?);
+        if let Some(identity) = self.pkcs8()? {
+            builder.identity(identity);
         }
+        Ok(builder)
+    }
+
+    /// Trusts what a server of ours shows.
+    #[must_use]
+    pub fn as_authority(&self) -> Self {
+        Self { ca_file: self.identity.as_ref().map(|(certificate, _)| certificate.clone()), identity: None }
+    }
+
+    /// For a client of a server of ours, which may be reached under another name than its certificate has.
+    ///
+    /// # Errors
+    /// When a file cannot be used.
+    pub fn connector_to_own(&self) -> Result<TlsConnector, Error> {
+        let mut builder = self.builder()?;
+        builder.danger_accept_invalid_hostnames(self.ca_file.is_some());
         Ok(builder.build()?)
+    }
+
+    /// For a server of ours, which shows its identity; `None` where it has none.
+    ///
+    /// # Errors
+    /// When a file cannot be used.
+    pub fn acceptor(&self) -> Result<Option<TlsAcceptor>, Error> {
+        let acceptor =
+            |identity| TlsAcceptor::builder(identity).min_protocol_version(Some(Protocol::Tlsv12)).build();
+        Ok(self.pkcs8()?.map(acceptor).transpose()?)
+    }
+
+    /// Certificate and key as the library takes them, whatever PEM the key was.
+    fn pkcs8(&self) -> Result<Option<Identity>, Error> {
+        let (Some((chain, key)), Some((path, _))) = (self.shown()?, &self.identity) else { return Ok(None) };
+        let key = key.private_key_to_pem_pkcs8().map_err(|e| failed(path, &e))?;
+        let chain: Result<Vec<_>, _> = chain.iter().map(|certificate| certificate.to_pem()).collect();
+        let chain = chain.map_err(|e| failed(path, &e))?.concat();
+        Ok(Some(Identity::from_pkcs8(&chain, &key)?))
     }
 
     /// The identity as PKCS #12 without a password, for libraries that want that.

@@ -1,5 +1,5 @@
 //! Every panel of every dashboard shows something: its queries are asked of a real Prometheus with the shipped rules, which
-//! scrapes both programs while readings go through them.
+//! scrapes both programs while readings go through them; and so do their status pages ([`status_page`]).
 //!
 //! A comparison at the end of a query (`> 0`) is left out: it hides what is well. Time stands for little here: scrapes and
 //! rules come every second.
@@ -25,6 +25,7 @@ use weir_shared::{clock, wire};
 
 use crate::alone;
 use crate::first_light::first_light;
+use crate::status_page;
 
 /// Until every query has an answer: rates take two scrapes, windows some seconds.
 const SHOWN: Duration = Duration::from_secs(90);
@@ -206,6 +207,7 @@ fn every_panel_shows_something_while_readings_go_through() {
     left.retain(|query| !query.panel.ends_with(SHOWS_TROUBLE));
     assert!(asked > 100 && asked - left.len() == 1, "{asked} queries");
     let enough = AtomicBool::new(false);
+    let mut pages = Ok(());
     std::thread::scope(|scope| {
         scope.spawn(|| stream(&first.stack, run, &enough));
         let _what_is_left_tells = holds_within(SHOWN, LOOK_EVERY, || {
@@ -213,8 +215,10 @@ fn every_panel_shows_something_while_readings_go_through() {
             left.retain(|query| !matches!(scene.ask(&query.text), Ok(series) if series > 0));
             Ok(left.is_empty())
         });
+        pages = status_page::shows(&scene.programs, first.stack.ports().first_free() + 1);
         enough.store(true, Ordering::Relaxed);
     });
+    pages.unwrap();
     let said: Vec<_> = left
         .iter()
         .map(|query| format!("{}: {}: {:?}", query.panel, query.text, scene.ask(&query.text)))

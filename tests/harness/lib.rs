@@ -22,6 +22,7 @@ pub mod addresses;
 pub mod certificates;
 pub mod places;
 
+pub mod browser;
 pub mod devices;
 pub mod figures;
 pub mod patience;

@@ -11,7 +11,9 @@ use rdkafka::metadata::Metadata;
 use rdkafka::topic_partition_list::Offset;
 use weir_shared::wire;
 
-use super::{ASK, Finding, answered, settings, stores};
+use weir_shared::doctor::Finding;
+
+use super::{ASK, answered, settings, stores};
 use crate::config::Config;
 use crate::init;
 use crate::kafka::{KafkaConfig, topic_ids};

@@ -5,7 +5,9 @@
 
 use mysql_async::prelude::Queryable;
 
-use super::{Finding, grants};
+use weir_shared::doctor::Finding;
+
+use super::grants;
 use crate::database::Server;
 use crate::process::join::{self, DimensionConfig, Probe};
 use crate::rules::store::tables;

@@ -2,7 +2,7 @@
 //!
 //! Comes in: a way to look a setting up. Goes out: findings. A setting that a server does not show is passed over.
 
-use super::Finding;
+use weir_shared::doctor::Finding;
 
 /// Largest record that the processor produces, with its key and headers (see `process::outputs`).
 const RECORD_BYTES: i64 = 1_000_000;
@@ -136,7 +136,8 @@ pub(super) fn topic(
 
 #[cfg(test)]
 mod tests {
-    use super::super::Grade;
+    use weir_shared::doctor::Grade;
+
     use super::*;
 
     fn lookup<'a>(settings: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<String> + 'a {

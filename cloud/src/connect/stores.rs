@@ -2,7 +2,9 @@
 //!
 //! On failure: a store that does not answer is one finding. The checks of the tables are the sinks' own.
 
-use super::{Finding, answered, grants};
+use weir_shared::doctor::Finding;
+
+use super::{answered, grants};
 use crate::sinks::config::SinksConfig;
 use crate::sinks::{self, SinkName};
 

@@ -14,6 +14,8 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 pub(super) use rules::RuleMeasures;
 
+use weir_shared::admin::Feed;
+
 use super::state::held::Why;
 use super::worker::lost::Gap;
 use super::{INPUTS, Input};
@@ -57,6 +59,8 @@ const LATELY_MS: i64 = 2_000;
 /// Handles of all metrics of the processor.
 pub(super) struct Measures {
     topics: [Topic; INPUTS],
+    /// For the status page.
+    feed: Feed,
     committed: Counter,
     aborted: Counter,
     fenced: Counter,
@@ -94,7 +98,7 @@ struct Topic {
 
 impl Measures {
     /// Registers those of one worker, so that each shows its zero from the start.
-    pub(super) fn new(who: &str) -> Self {
+    pub(super) fn new(who: &str, feed: Feed) -> Self {
         let worker = || who.to_owned();
         let topics = Input::ALL.map(|input| {
             let name = input.topic();
@@ -116,6 +120,7 @@ impl Measures {
         });
         Self {
             topics,
+            feed,
             committed: counter!("weir_cloud_process_commits_total", "outcome" => "committed"),
             aborted: counter!("weir_cloud_process_commits_total", "outcome" => "aborted"),
             fenced: counter!("weir_cloud_process_fenced_total"),
@@ -131,6 +136,13 @@ impl Measures {
             marks: gauge!("weir_cloud_process_marks", "worker" => worker()),
             rule_states: gauge!("weir_cloud_process_rule_states", "worker" => worker()),
             held_records: gauge!("weir_cloud_process_held_records", "worker" => worker()),
+        }
+    }
+
+    /// Shows alerts that were sent.
+    pub(super) fn told(&self, alerts: Vec<String>) {
+        if !alerts.is_empty() {
+            self.feed.add(alerts);
         }
     }
 

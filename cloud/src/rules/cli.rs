@@ -132,11 +132,67 @@ pub(crate) struct Dims {
     pub(crate) open: Vec<String>,
 }
 
+/// Which way a rule is turned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// To an older version.
+    Rollback,
+    /// On.
+    Enable,
+    /// Off.
+    Disable,
+}
+
+impl Direction {
+    /// As in `weir_rules_changes`.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Rollback => "rollback",
+            Self::Enable => "enable",
+            Self::Disable => "disable",
+        }
+    }
+}
+
+/// What somebody wants of a rule.
+pub(crate) struct Change {
+    pub(crate) direction: Direction,
+    pub(crate) id: String,
+    pub(crate) to: Option<u32>,
+    pub(crate) author: String,
+    pub(crate) note: String,
+}
+
+/// Turns a rule; gives the version that was active, and the one that is.
+///
+/// # Errors
+/// See [`Failed`].
+pub(crate) fn change(
+    config: &RulesConfig,
+    dims: Dims,
+    change: &Change,
+) -> Result<(Option<u32>, Option<u32>), Failed> {
+    let signed = sign(&Who { author: Some(change.author.clone()), note: change.note.clone() })?;
+    let (id, to) = (change.id.as_str(), change.to);
+    within(config, dims, async |connection, schema, _| {
+        turn(connection, schema, change.direction, (id, to), &signed).await
+    })
+}
+
 /// Runs one command.
 ///
 /// # Errors
 /// See [`Failed`].
 pub(crate) fn run(config: &RulesConfig, dims: Dims, command: &RulesCommand) -> Result<(), Failed> {
+    within(config, dims, async |connection, schema, open| dispatch(connection, schema, open, command).await)
+}
+
+/// Does something with a connection to the tables.
+fn within<T>(
+    config: &RulesConfig,
+    dims: Dims,
+    work: impl AsyncFnOnce(&mut Conn, &Schema, &[String]) -> Result<T, Failed>,
+) -> Result<T, Failed> {
     let Some(server) = &config.server else {
         return Err(Failed::Usage(
             "there are no rules: set rules.url to a database (mysql://user:password@host:3306/database)"
@@ -151,7 +207,7 @@ pub(crate) fn run(config: &RulesConfig, dims: Dims, command: &RulesCommand) -> R
     runtime.block_on(async {
         let mut connection = tables::connect(server).await?;
         tables::check(&mut connection).await?;
-        let done = Box::pin(dispatch(&mut connection, &schema, &dims.open, command)).await;
+        let done = Box::pin(work(&mut connection, &schema, &dims.open)).await;
         tables::disconnect(connection).await;
         done
     })
@@ -186,27 +242,16 @@ async fn dispatch(
             apply::run(connection, (schema, open), file, (*dry_run, *wait), who).await
         }
         RulesCommand::Rollback { id, to, who } => {
-            let signed = sign(who)?;
-            let rule = one(connection, id).await?;
-            let to = rule.below(*to)?;
-            check(rule.version(to)?, schema)?;
-            say(&change::activate(connection, "rollback", id, Some(to), &signed).await?)
+            let changed = turn(connection, schema, Direction::Rollback, (id, *to), &sign(who)?).await?;
+            say(&change::told(id, changed))
         }
         RulesCommand::Enable { id, who } => {
-            let signed = sign(who)?;
-            let rule = one(connection, id).await?;
-            let before = match rule.active_version() {
-                Some(version) => Some(version),
-                None => read::before_off(connection, id).await?,
-            };
-            let version = before.unwrap_or(rule.newest());
-            check(rule.version(version)?, schema)?;
-            say(&change::activate(connection, "enable", id, Some(version), &signed).await?)
+            let changed = turn(connection, schema, Direction::Enable, (id, None), &sign(who)?).await?;
+            say(&change::told(id, changed))
         }
         RulesCommand::Disable { id, who } => {
-            let signed = sign(who)?;
-            one(connection, id).await?;
-            say(&change::activate(connection, "disable", id, None, &signed).await?)
+            let changed = turn(connection, schema, Direction::Disable, (id, None), &sign(who)?).await?;
+            say(&change::told(id, changed))
         }
         RulesCommand::History { id, json } => {
             if let Some(id) = id {
@@ -216,6 +261,32 @@ async fn dispatch(
             say(&if *json { show::history_json(&events) } else { show::history(&events) })
         }
     }
+}
+
+/// Makes another version active, or none; gives the one before and the one after.
+async fn turn(
+    connection: &mut Conn,
+    schema: &Schema,
+    direction: Direction,
+    (id, to): (&str, Option<u32>),
+    signed: &Signed,
+) -> Result<(Option<u32>, Option<u32>), Failed> {
+    let rule = one(connection, id).await?;
+    let version = match direction {
+        Direction::Disable => None,
+        Direction::Rollback => Some(rule.below(to)?),
+        Direction::Enable => {
+            let before = match rule.active_version() {
+                Some(version) => Some(version),
+                None => read::before_off(connection, id).await?,
+            };
+            Some(before.unwrap_or(rule.newest()))
+        }
+    };
+    if let Some(version) = version {
+        check(rule.version(version)?, schema)?;
+    }
+    Ok(change::activate(connection, direction.word(), id, version, signed).await?)
 }
 
 /// The rule with all its versions.

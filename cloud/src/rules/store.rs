@@ -15,12 +15,14 @@ pub(crate) mod config;
 pub(crate) mod decide;
 pub(crate) mod tables;
 
+mod audited;
 mod follow;
 mod look;
 mod measures;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use weir_shared::audit::Audit;
 use weir_shared::supervise::{Error, Stop};
 
 use super::{RuleSet, Schema};
@@ -41,6 +43,7 @@ pub(crate) struct Rules(Arc<Inner>);
 struct Inner {
     config: RulesConfig,
     slot: String,
+    audit: OnceLock<Audit>,
     shared: Mutex<Shared>,
 }
 
@@ -69,7 +72,18 @@ impl Rules {
             let (set, _) = RuleSet::compile(&[], &empty);
             shared.current = Some(Arc::new(Loaded { number: 0, set: Arc::new(set) }));
         }
-        Self(Arc::new(Inner { config: config.clone(), slot: slot.to_owned(), shared: Mutex::new(shared) }))
+        Self(Arc::new(Inner {
+            config: config.clone(),
+            slot: slot.to_owned(),
+            audit: OnceLock::new(),
+            shared: Mutex::new(shared),
+        }))
+    }
+
+    /// Writes down there what comes into force here, and what is refused.
+    pub(crate) fn audited(self, audit: Audit) -> Self {
+        let _first = self.0.audit.set(audit);
+        self
     }
 
     /// Follows the tables until told to stop. Blocks: call it on a thread of its own. Loads nothing before

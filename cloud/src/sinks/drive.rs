@@ -27,6 +27,7 @@ use super::consumer::Source;
 use super::measures::{Measures, Stored};
 use super::own::OwnTables;
 use super::{Failure, SinkName};
+use crate::actions::Pauses;
 use crate::kafka::KafkaConfig;
 
 /// Said until the group gave it partitions.
@@ -35,6 +36,8 @@ const UNASSIGNED: &str = "no partition assigned yet";
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// What is being written when the wish to stop comes may take this much longer.
 const LAST_WRITE: Duration = Duration::from_secs(8);
+/// How soon a sink that rests sees that it is to go on.
+const PAUSE_LOOK: Duration = Duration::from_millis(100);
 /// How long a sink that was fenced stays away before it looks for its twin again.
 const FENCED_PAUSE: Duration = Duration::from_secs(60);
 
@@ -66,10 +69,30 @@ pub(super) struct Place<'a> {
     pub(super) health: &'a Health,
     /// Beats with each round.
     pub(super) pulse: &'a Pulse,
+    /// Whether it is to rest.
+    pub(super) pauses: &'a Pauses,
     pub(super) stop: &'a Stop,
 }
 
 impl Place<'_> {
+    fn is_paused(&self) -> bool {
+        self.pauses.is_paused(self.which)
+    }
+
+    /// Rests, out of its group, until it is resumed.
+    fn rest(&self) {
+        let sink = self.which.name();
+        tracing::warn!(sink, "paused");
+        let why = format!(
+            "paused through the admin port; POST /api/sinks/resume {{\"sink\": \"{sink}\"}} ends that"
+        );
+        self.health.bad(self.which.stage(), why);
+        while self.is_paused() && !self.stop.wait_for(PAUSE_LOOK) {
+            self.pulse.beat();
+        }
+        tracing::info!(sink, "resumed");
+    }
+
     fn complain(&self, failure: &Failure) {
         let (who, sink) = (self.which.stage(), self.which.name());
         match failure {
@@ -91,6 +114,10 @@ pub(super) fn run(place: &Place<'_>, limits: Limits, mut store: impl Store) -> R
     place.health.bad(place.which.stage(), UNASSIGNED);
     while !place.stop.is_stopped() {
         place.pulse.beat();
+        if place.is_paused() {
+            place.rest();
+            place.health.bad(place.which.stage(), UNASSIGNED);
+        }
         let renewals = place.kafka.security.renewals();
         let source = match Source::open(place.kafka, place.which, place.slot, place.tables) {
             Ok(source) => source,
@@ -149,11 +176,11 @@ struct Member<'a> {
 }
 
 impl Member<'_> {
-    /// Until told to stop (`Ok`) or the place in the group is lost.
+    /// Until told to stop or to rest (`Ok`), or the place in the group is lost.
     fn run(&mut self, store: &mut impl Store) -> Result<(), Failure> {
         let (mut batch, mut next) = (Batch::default(), Batch::default());
         let mut housekeeping = clock::Deadline::after(HOUSEKEEPING);
-        while !self.place.stop.is_stopped() {
+        while !self.place.stop.is_stopped() && !self.place.is_paused() {
             self.place.pulse.beat();
             self.source.collect(&mut batch, &self.limits, self.place.stop)?;
             match self.step(store, &mut batch, &mut next, &mut housekeeping) {

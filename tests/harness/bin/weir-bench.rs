@@ -52,7 +52,7 @@ enum What {
     Sinks,
     /// The same without Flink.
     SinksAlone,
-    /// From publishing to each store, at 5,000 readings/s.
+    /// From publishing to each store, at 10,000 readings/s and less.
     Latency,
 }
 

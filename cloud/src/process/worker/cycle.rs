@@ -10,7 +10,9 @@ use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::producer::BaseRecord;
 use rdkafka::{Offset, TopicPartitionList};
+use weir_shared::admin::status::ALERTS_MAX;
 use weir_shared::clock::{self, Deadline};
+use weir_shared::wire;
 
 use super::{Worker, collect, seek};
 use crate::faults;
@@ -46,10 +48,11 @@ impl Worker<'_> {
         let transaction = Transaction::begin(&self.producer)?;
         let mut tallies: [Tally; INPUTS] = Default::default();
         let mut cycle = engine.begin(world, now_ms);
-        let mut sending = Sending(&transaction);
+        let mut sending = Sending { transaction: &transaction, alerts: Vec::new() };
         let Touched { ends, rest } =
             compute(&mut self.partitions, &mut cycle, world, (&due, &batch), &mut tallies, &mut sending)?;
         drop(batch);
+        let alerts = sending.alerts;
         self.measures.computed(&tallies);
         faults::kill_at("cloud.s1");
         send_state(&transaction, &mut self.partitions, &ends)?;
@@ -75,6 +78,7 @@ impl Worker<'_> {
             clock::instant().saturating_duration_since(began),
             clock::wall_ms(),
         );
+        self.measures.told(alerts);
         self.judge_rules(engine, world);
         self.restore(world)?;
         Ok(true)
@@ -167,7 +171,11 @@ fn due(
 }
 
 /// Puts results into the open transaction.
-struct Sending<'t>(&'t Transaction<'t>);
+struct Sending<'t> {
+    transaction: &'t Transaction<'t>,
+    /// Some of the alerts, for the status page.
+    alerts: Vec<String>,
+}
 
 impl Emit for Sending<'_> {
     fn emit(&mut self, out: Outgoing<'_>) -> Result<(), Failure> {
@@ -175,7 +183,10 @@ impl Emit for Sending<'_> {
         if let Some(key) = out.key {
             record = record.key(key);
         }
-        self.0.send(record)
+        if out.topic == wire::ALERTS && self.alerts.len() < ALERTS_MAX {
+            self.alerts.push(String::from_utf8_lossy(out.value).into_owned());
+        }
+        self.transaction.send(record)
     }
 }
 

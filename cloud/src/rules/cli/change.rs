@@ -50,14 +50,14 @@ pub(super) async fn transaction<T>(
     }
 }
 
-/// Makes a version active (`None`: switches the rule off) and says so.
+/// Makes a version active (`None`: switches the rule off); gives the one before, and this one.
 pub(super) async fn activate(
     connection: &mut Conn,
     action: &str,
     id: &str,
     version: Option<u32>,
     signed: &Signed,
-) -> Result<String, Failure> {
+) -> Result<(Option<u32>, Option<u32>), Failure> {
     let before = transaction(connection, async |connection| {
         let before: Option<Option<u32>> = answer(connection.exec_first(LOCK, (id,))).await?;
         let before = before.flatten();
@@ -65,7 +65,12 @@ pub(super) async fn activate(
         Ok((before, true))
     })
     .await?;
-    Ok(match (before, version) {
+    Ok((before, version))
+}
+
+/// In a sentence.
+pub(super) fn told(id: &str, change: (Option<u32>, Option<u32>)) -> String {
+    match change {
         (None, None) => format!("{id}: was off already"),
         (Some(before), None) => format!("{id}: version {before} → off"),
         (None, Some(after)) => format!("{id}: off → version {after}"),
@@ -73,7 +78,7 @@ pub(super) async fn activate(
             format!("{id}: version {after} again: where it was tripped, it comes back")
         }
         (Some(before), Some(after)) => format!("{id}: version {before} → version {after}"),
-    })
+    }
 }
 
 /// Sets what is active, with the line in the log; within a transaction.

@@ -20,7 +20,7 @@ const KEY_BYTES_MAX: usize = 4096;
 const TOPICS_MAX: usize = 100;
 
 /// `[rules]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct RulesConfig {
     /// Database; `None`: there are no rules.
     pub(crate) server: Option<Server>,

@@ -17,6 +17,7 @@ use weir_shared::backoff::Backoff;
 use weir_shared::clock::{self, Deadline};
 use weir_shared::supervise::{Error, Stop};
 
+use super::audited;
 use super::decide::{self, Decision, Force, Key, State};
 use super::look::{self, Fingerprint, Picture};
 use super::measures::Measures;
@@ -252,8 +253,9 @@ impl<'a> Follower<'a> {
         self.keep_trips(picture);
         let before = self.published.take();
         let changed = before.as_ref().is_none_or(|b| b.number != number);
+        let stood = before.as_ref().map(|b| b.force.clone());
         if changed {
-            let from = before.as_ref().map(|b| b.force.clone()).unwrap_or_default();
+            let from = stood.clone().unwrap_or_default();
             let changes = decide::changed(&from, &decision.force).join(", ");
             tracing::info!("rules: set {number}, {} in force; {changes}", decision.force.len());
         }
@@ -275,6 +277,14 @@ impl<'a> Follower<'a> {
         let verdicts = decide::verdicts(&picture.wanted, &decision, &tripped);
         let refused = verdicts.values().filter(|(state, _)| *state == State::Refused).count();
         self.measures.loaded(changed, refused);
+        if let Some(audit) = self.rules.0.audit.get() {
+            let authors = look::authors(connection).await?;
+            let told = audited::Told { number, authors: &authors, said: &picture.mine };
+            if changed {
+                told.in_force(audit, stood.as_ref(), &decision.force);
+            }
+            told.refused(audit, &verdicts, &decision.force);
+        }
         look::say(connection, &self.rules.0.slot, &picture.mine, &verdicts).await?;
         if changed {
             self.say_here = Deadline::after(Duration::ZERO);

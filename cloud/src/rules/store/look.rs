@@ -26,6 +26,7 @@ const WANTED: &str = "SELECT a.id, a.version, CAST(a.changed_at AS CHAR), CAST(r
     COALESCE(r.effective_at <= UTC_TIMESTAMP(3), 1), r.kind, r.spec, r.priority \
     FROM weir_rules_active a LEFT JOIN weir_rules r ON r.id = a.id AND r.version = a.version \
     WHERE a.version IS NOT NULL ORDER BY a.id";
+const AUTHORS: &str = "SELECT id, author FROM weir_rules_active";
 const STORED: &str = "SELECT kind, spec, priority FROM weir_rules WHERE id = ? AND version = ?";
 const LATEST: &str = "SELECT number, rules, hash, wanted FROM weir_rules_sets ORDER BY number DESC LIMIT 1";
 const MINE: &str = "SELECT s.id, s.version, s.state, s.reason, COALESCE(s.since >= a.changed_at, 0) \
@@ -182,6 +183,12 @@ pub(super) async fn say(
         answer(connection.exec_drop(UNSAY, (id, slot, version))).await?;
     }
     Ok(())
+}
+
+/// Who is said to have changed each rule last.
+pub(super) async fn authors(connection: &mut Conn) -> Result<BTreeMap<String, String>, Failure> {
+    let authors: Vec<(String, String)> = answer(connection.query(AUTHORS)).await?;
+    Ok(authors.into_iter().collect())
 }
 
 /// Says that this process is there, with the set it has in force.

@@ -41,6 +41,11 @@ impl Seen {
 }
 
 impl Pattern {
+    /// Where the files are.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// `None` unless it is an absolute path with a name, and only the name holds wildcards.
     pub(crate) fn new(text: &str) -> Option<Self> {
         let (folder, name) = text.rsplit_once('/')?;

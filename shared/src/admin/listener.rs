@@ -1,0 +1,174 @@
+//! Where the admin port listens: TCP, or TLS over it.
+//!
+//! Comes in: the address and the certificate. Goes out: connections, ready to be read.
+//! Guarantees: who is slow in the handshake, or never ends it, keeps nobody else waiting; at most [`OPEN_MAX`] connections are
+//! open; a renewed certificate is shown to who connects within ten seconds after. On failure: an address that is in use, or a
+//! certificate that cannot be read, ends the program at the start; later ones are logged, and the one before stays.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::extract::connect_info::Connected;
+use axum::serve::IncomingStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_native_tls::{TlsAcceptor, TlsStream};
+
+use crate::supervise::Error;
+use crate::tls::{Renewals, Tls};
+
+/// Connections at a time; further ones wait.
+const OPEN_MAX: usize = 128;
+/// A handshake takes no longer.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// After an error of the machine (no descriptors left) it is tried again so soon.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// Gives connections on which the handshake is done.
+pub(super) struct Listener {
+    done: mpsc::Receiver<(Connection, SocketAddr)>,
+    local: SocketAddr,
+}
+
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer(pub(super) SocketAddr);
+
+impl Connected<IncomingStream<'_, Listener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Listener>) -> Self {
+        Self(*stream.remote_addr())
+    }
+}
+
+/// What was accepted; counts as open until it is dropped.
+pub(super) struct Connection {
+    stream: Stream,
+    _open: OwnedSemaphorePermit,
+}
+
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Listener {
+    /// Listens, and goes on accepting as long as it lives.
+    pub(super) async fn bind(address: SocketAddr, tls: Option<&Tls>) -> Result<Self, Error> {
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|e| format!("admin port {address}: {e}; choose another with admin.listen"))?;
+        let local = listener.local_addr()?;
+        let shown = tls.map(Shown::new).transpose()?;
+        let (give, done) = mpsc::channel(1);
+        tokio::spawn(accept(listener, shown, give));
+        Ok(Self { done, local })
+    }
+}
+
+impl axum::serve::Listener for Listener {
+    type Io = Connection;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
+        match self.done.recv().await {
+            Some(accepted) => accepted,
+            // Whoever accepts lives as long as the runtime.
+            None => std::future::pending().await,
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.local)
+    }
+}
+
+async fn accept(listener: TcpListener, shown: Option<Shown>, give: mpsc::Sender<(Connection, SocketAddr)>) {
+    let open = Arc::new(Semaphore::new(OPEN_MAX));
+    let shown = shown.map(Arc::new);
+    while let Ok(permit) = Arc::clone(&open).acquire_owned().await {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::debug!("admin port: {error}");
+                tokio::time::sleep(AGAIN).await;
+                continue;
+            }
+        };
+        let (give, shown) = (give.clone(), shown.clone());
+        tokio::spawn(async move {
+            let stream = match shown {
+                None => Stream::Plain(stream),
+                Some(shown) => match tokio::time::timeout(HANDSHAKE, shown.acceptor().accept(stream)).await {
+                    Ok(Ok(stream)) => Stream::Tls(Box::new(stream)),
+                    Ok(Err(error)) => return tracing::debug!(%peer, "admin port: {error}"),
+                    Err(_) => return tracing::debug!(%peer, "admin port: no handshake in time"),
+                },
+            };
+            if give.send((Connection { stream, _open: permit }, peer)).await.is_err() {
+                tracing::debug!(%peer, "admin port: closed");
+            }
+        });
+    }
+}
+
+/// The certificate that is shown.
+struct Shown {
+    tls: Tls,
+    now: Mutex<(TlsAcceptor, Renewals)>,
+}
+
+impl Shown {
+    fn new(tls: &Tls) -> Result<Self, Error> {
+        let acceptor = tls.acceptor()?.ok_or("admin.tls: certificate_file and key_file must be set")?;
+        Ok(Self { tls: tls.clone(), now: Mutex::new((acceptor.into(), Renewals::of(tls))) })
+    }
+
+    fn acceptor(&self) -> TlsAcceptor {
+        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.1.came() {
+            match self.tls.acceptor() {
+                Ok(Some(acceptor)) => now.0 = acceptor.into(),
+                Ok(None) => {}
+                Err(error) => tracing::warn!("admin port: {error}; the certificate before is still shown"),
+            }
+        }
+        now.0.clone()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

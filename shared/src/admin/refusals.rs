@@ -1,0 +1,70 @@
+//! Refused requests: counted, and written down, but not each of a flood.
+//!
+//! Guarantees: for each reason at most one entry in ten seconds goes into the audit log, with how many there were since the
+//! one before: who knocks without end cannot fill a disk.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use metrics::counter;
+
+use super::access::Refusal;
+use crate::audit::{Audit, Entry};
+use crate::clock::Deadline;
+
+/// Between two entries of one reason.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// What was refused lately.
+pub(super) struct Refusals {
+    audit: Audit,
+    /// By reason: when the next may be written, and how many came since.
+    lately: Mutex<HashMap<&'static str, (Deadline, u64)>>,
+}
+
+impl Refusals {
+    pub(super) fn new(audit: Audit) -> Self {
+        for reason in ["no_token", "wrong_token", "role", "no_tokens"] {
+            counter!("weir_admin_refused_total", "reason" => reason).increment(0);
+        }
+        Self { audit, lately: Mutex::default() }
+    }
+
+    /// One more.
+    pub(super) fn note(&self, refusal: &Refusal, peer: SocketAddr, what: &str) {
+        let reason = refusal.reason();
+        counter!("weir_admin_refused_total", "reason" => reason).increment(1);
+        let more = {
+            let mut lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
+            match lately.get_mut(reason) {
+                Some((next, more)) if !next.passed() => {
+                    *more += 1;
+                    return;
+                }
+                before => {
+                    let more = before.map_or(0, |(_, more)| *more);
+                    lately.insert(reason, (Deadline::after(EVERY), 0));
+                    more
+                }
+            }
+        };
+        let (who, role) = match refusal {
+            Refusal::Role { name, is, .. } => (name.as_str(), is.name()),
+            _ => ("", ""),
+        };
+        let more = if more == 0 { String::new() } else { format!("; {more} more before, not written down") };
+        let result = format!("refused: {refusal}{more}");
+        let subject = format!("from {}", peer.ip());
+        // Refused either way.
+        let _logged = self.audit.record(&Entry {
+            who,
+            role,
+            action: what,
+            subject: &subject,
+            result: &result,
+            ..Entry::default()
+        });
+    }
+}

@@ -1,0 +1,337 @@
+//! The audit log: who changed what, before and after, each entry bound to the one before it.
+//!
+//! Format: `<name>.audit.jsonl`, a JSON object per line:
+//!
+//! ```text
+//! {"n":17,"time":"2026-11-22T20:15:00.123Z","who":"anna","role":"admin","action":"rules.rollback","subject":"limit-t",
+//!  "before":4,"after":3,"result":"done","previous":"<64 hex>","hash":"<64 hex>"}
+//! ```
+//! `hash` is the SHA-256 of the line's bytes up to `,"hash"`; `previous` is the hash of the entry before, or 64 zeros. A file
+//! that has become large is renamed to `<name>.<n of its first entry>.audit.jsonl`, and the chain goes on in a new one.
+//! Guarantees: an entry is on disk before [`Audit::record`] returns; one that was altered, added or taken out is found by
+//! [`verify`]; entries cut off at the end are, when a head that was seen later is known: every entry is in the program's log
+//! too, with its number and hash, and that log is usually kept elsewhere.
+//! On failure: `record` says why. A line that a power cut tore is taken out at the next start, and an entry says so.
+
+pub mod cli;
+pub mod settings;
+pub mod verify;
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use metrics::{Counter, Gauge, counter, gauge};
+use serde_json::{Value, json};
+
+use crate::clock;
+use crate::config::Section;
+
+/// A file that has become larger is put aside.
+const FILE_BYTES_MAX: u64 = 16 << 20;
+/// `previous` of the first entry.
+const FIRST: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+/// What files of the log are called behind their name.
+const ENDING: &str = ".audit.jsonl";
+/// Longest text of a value in an entry, in bytes.
+const TEXT_BYTES_MAX: usize = 64 << 10;
+
+/// What somebody did, or tried to.
+#[derive(Clone, Debug, Default)]
+pub struct Entry<'e> {
+    /// Who; empty: not known.
+    pub who: &'e str,
+    /// As what.
+    pub role: &'e str,
+    /// What was done: `rules.rollback`, `config`.
+    pub action: &'e str,
+    /// To what.
+    pub subject: &'e str,
+    /// What was.
+    pub before: Value,
+    /// What is.
+    pub after: Value,
+    /// What became of it: `done`, `refused: …`, `failed: …`.
+    pub result: &'e str,
+}
+
+/// The audit log of a process. Cheap to clone.
+#[derive(Clone)]
+pub struct Audit(Arc<Mutex<Inner>>);
+
+struct Inner {
+    /// Without one, entries are in the program's log alone.
+    place: Option<Place>,
+    open: Option<Open>,
+    entries: Counter,
+    failing: Gauge,
+}
+
+#[derive(Clone, Debug)]
+struct Place {
+    folder: PathBuf,
+    name: String,
+}
+
+struct Open {
+    file: File,
+    bytes: u64,
+    /// Number of its first entry, where it has one.
+    first: Option<u64>,
+    next: u64,
+    previous: String,
+}
+
+/// Where the log of a program is: `audit.directory`, else `audit` in the folder that systemd keeps for it, else nowhere.
+#[must_use]
+pub fn directory(root: &Section<'_>) -> Option<PathBuf> {
+    let configured = root.section("audit").string("directory");
+    if !configured.is_empty() {
+        return Some(PathBuf::from(configured));
+    }
+    std::env::var_os("STATE_DIRECTORY").map(|state| PathBuf::from(state).join("audit"))
+}
+
+impl Audit {
+    /// The log of `name` in this folder; nothing is opened yet.
+    #[must_use]
+    pub fn new(folder: Option<PathBuf>, name: &str) -> Self {
+        let fits = |c: char| if c.is_ascii_alphanumeric() || "_-".contains(c) { c } else { '_' };
+        let name = name.chars().map(fits).collect();
+        let place = folder.map(|folder| Place { folder, name });
+        let (entries, failing) = (counter!("weir_audit_entries_total"), gauge!("weir_audit_failing"));
+        failing.set(0.0);
+        Self(Arc::new(Mutex::new(Inner { place, open: None, entries, failing })))
+    }
+
+    /// Writes an entry.
+    ///
+    /// # Errors
+    /// Why it is not on disk. What it is about should then not be done.
+    pub fn record(&self, entry: &Entry<'_>) -> Result<(), String> {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = inner.write(entry);
+        inner.failing.set(f64::from(u8::from(written.is_err())));
+        match &written {
+            Ok(()) => inner.entries.increment(1),
+            Err(why) => {
+                inner.open = None;
+                tracing::error!(
+                    "audit: {why}; not written: {} {} {}",
+                    entry.who,
+                    entry.action,
+                    entry.subject
+                );
+            }
+        }
+        written
+    }
+
+    /// The newest entry with this action: its `after`.
+    #[must_use]
+    pub fn last_of(&self, action: &str) -> Option<Value> {
+        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = inner.place.as_ref()?;
+        let of = |file: PathBuf| {
+            let text = std::fs::read_to_string(file).ok()?;
+            let mut entries = text.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            entries.find(|entry| entry["action"] == action).map(|mut entry| entry["after"].take())
+        };
+        files(&place.folder, Some(&place.name)).ok()?.into_iter().rev().find_map(of)
+    }
+}
+
+impl Inner {
+    fn write(&mut self, entry: &Entry<'_>) -> Result<(), String> {
+        let Some(place) = &self.place else {
+            tracing::info!(target: "weir_audit", "{}", told(entry));
+            return Ok(());
+        };
+        if self.open.is_none() {
+            self.open = Some(Open::new(place)?);
+        }
+        let open = self.open.as_mut().expect("opened above");
+        if open.bytes >= FILE_BYTES_MAX {
+            open.put_aside(place)?;
+        }
+        open.append(entry)
+    }
+}
+
+impl Open {
+    fn new(place: &Place) -> Result<Self, String> {
+        let path = place.path();
+        let failed = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
+        std::fs::create_dir_all(&place.folder)
+            .map_err(|e| format!("{}: {e}; set audit.directory", place.folder.display()))?;
+        let mut file = place.open().map_err(|e| failed(&e))?;
+        let mut text = Vec::new();
+        file.read_to_end(&mut text).map_err(|e| failed(&e))?;
+        let whole = text.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+        let torn = String::from_utf8_lossy(&text[whole..]).into_owned();
+        if !torn.is_empty() {
+            file.set_len(whole as u64).map_err(|e| failed(&e))?;
+        }
+        text.truncate(whole);
+        let mut lines = text.split(|b| *b == b'\n').filter(|line| !line.is_empty());
+        let first = lines.next();
+        let last = lines.next_back().or(first);
+        let (next, previous) = match (last, place.newest_before()) {
+            (Some(line), _) => {
+                let read = verify::Line::read(line).map_err(|why| {
+                    format!("its last line {why}: look at it by `audit verify`, and move the file away")
+                });
+                let line = read.map_err(|why| failed(&why))?;
+                (line.n + 1, line.hash)
+            }
+            (None, Some(line)) => (line.n + 1, line.hash),
+            (None, None) => (1, FIRST.to_owned()),
+        };
+        let first = first.and_then(|line| verify::Line::read(line).ok()).map(|line| line.n);
+        let mut open = Self { file, bytes: whole as u64, first, next, previous };
+        if !torn.is_empty() {
+            let entry = Entry {
+                action: "audit.torn",
+                before: json!(torn),
+                result: "done",
+                subject: "the last line, not written whole",
+                ..Entry::default()
+            };
+            open.append(&entry)?;
+        }
+        Ok(open)
+    }
+
+    fn append(&mut self, entry: &Entry<'_>) -> Result<(), String> {
+        let (line, hash) = line(self.next, &time(), entry, &self.previous);
+        let failed = |e: std::io::Error| format!("the audit log cannot be written: {e}");
+        let written = self.file.seek(SeekFrom::Start(self.bytes)).and_then(|_| self.file.write_all(&line));
+        if let Err(error) = written.and_then(|()| self.file.sync_data()) {
+            // Half a line must not stand before the next one.
+            if let Err(error) = self.file.set_len(self.bytes) {
+                tracing::debug!("audit: {error}");
+            }
+            return Err(failed(error));
+        }
+        tracing::info!(target: "weir_audit", "{} {hash}: {}", self.next, told(entry));
+        self.bytes += line.len() as u64;
+        self.first.get_or_insert(self.next);
+        self.next += 1;
+        self.previous = hash;
+        Ok(())
+    }
+
+    /// The chain goes on in a new file.
+    fn put_aside(&mut self, place: &Place) -> Result<(), String> {
+        let path = place.path();
+        let aside =
+            place.folder.join(format!("{}.{:012}{ENDING}", place.name, self.first.unwrap_or_default()));
+        let failed = |e: std::io::Error| format!("{}: {e}", path.display());
+        std::fs::rename(&path, aside).map_err(failed)?;
+        self.file = place.open().map_err(failed)?;
+        (self.bytes, self.first) = (0, None);
+        Ok(())
+    }
+}
+
+impl Place {
+    fn path(&self) -> PathBuf {
+        self.folder.join(format!("{}{ENDING}", self.name))
+    }
+
+    fn open(&self) -> std::io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o640);
+        let file = options.open(self.path())?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => return Err(std::io::Error::other("another process has it")),
+            // A file system without locks.
+            Ok(()) | Err(TryLockError::Error(_)) => {}
+        }
+        // The name of a new file must be there after a power cut.
+        File::open(&self.folder)?.sync_all()?;
+        Ok(file)
+    }
+
+    /// The last entry of the newest file that was put aside.
+    fn newest_before(&self) -> Option<verify::Line> {
+        let own = self.path();
+        let older = files(&self.folder, Some(&self.name)).ok()?.into_iter().rfind(|file| *file != own)?;
+        let text = std::fs::read(older).ok()?;
+        verify::Line::read(text.trim_ascii_end().rsplit(|b| *b == b'\n').next()?).ok()
+    }
+}
+
+/// Files of the log, oldest first; of one name, or of all.
+fn files(folder: &Path, name: Option<&str>) -> std::io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let file = entry?.file_name();
+        let Some(stem) = file.to_str().and_then(|file| file.strip_suffix(ENDING)) else { continue };
+        let (of, part) = match stem.rsplit_once('.') {
+            Some((of, part)) => (of, part.parse().unwrap_or(u64::MAX)),
+            None => (stem, u64::MAX),
+        };
+        if name.is_none_or(|name| name == of) {
+            found.push((of.to_owned(), part, folder.join(&file)));
+        }
+    }
+    found.sort();
+    Ok(found.into_iter().map(|(_, _, path)| path).collect())
+}
+
+/// The bytes of an entry, with the line's end, and its hash.
+fn line(n: u64, time: &str, entry: &Entry<'_>, previous: &str) -> (Vec<u8>, String) {
+    let Entry { who, role, action, subject, before, after, result } = entry;
+    let text = |value: &Value| match value {
+        Value::String(text) if text.len() > TEXT_BYTES_MAX => {
+            let kept = text.char_indices().take_while(|(at, _)| *at < TEXT_BYTES_MAX).count();
+            json!(text.chars().take(kept).chain("… (cut)".chars()).collect::<String>())
+        }
+        other => other.clone(),
+    };
+    let members: [(&str, Value); 10] = [
+        ("n", json!(n)),
+        ("time", json!(time)),
+        ("who", json!(who)),
+        ("role", json!(role)),
+        ("action", json!(action)),
+        ("subject", json!(subject)),
+        ("before", text(before)),
+        ("after", text(after)),
+        ("result", json!(result)),
+        ("previous", json!(previous)),
+    ];
+    let members: Vec<String> = members.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+    let start = format!("{{{}", members.join(","));
+    let hash = hex(&openssl::sha::sha256(start.as_bytes()));
+    (format!("{start},\"hash\":\"{hash}\"}}\n").into_bytes(), hash)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a String takes everything");
+        text
+    })
+}
+
+fn time() -> String {
+    let now = jiff::Timestamp::from_millisecond(clock::wall_ms()).unwrap_or_default();
+    format!("{now:.3}")
+}
+
+fn told(entry: &Entry<'_>) -> String {
+    let who = if entry.who.is_empty() { "somebody" } else { entry.who };
+    let changed = match (&entry.before, &entry.after) {
+        (Value::Null, Value::Null) => String::new(),
+        (before, after) => format!(", {before} → {after}"),
+    };
+    let text = format!("{who} {} {}{changed}: {}", entry.action, entry.subject, entry.result);
+    text.chars().take(2_000).collect::<String>().replace(char::is_control, " ")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,41 @@
+//! `weir-edge audit …`, `weir-cloud audit …`.
+//!
+//! Comes in: the command and the folder of the settings. Goes out: what is right, as text; an error says what is wrong.
+
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+
+use super::verify::verify;
+
+/// What can be asked of the audit log.
+#[derive(Clone, Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Look whether the log is as it was written: nothing altered, put in or taken out
+    Verify {
+        /// An entry that must be there, as the program's log or an earlier `verify` showed it
+        #[arg(long, value_name = "N:HASH", value_parser = head)]
+        head: Option<(u64, String)>,
+        /// Where it is; default: audit.directory of the configuration
+        #[arg(long)]
+        directory: Option<PathBuf>,
+    },
+}
+
+fn head(text: &str) -> Result<(u64, String), String> {
+    let (n, hash) = text.split_once(':').ok_or("must be a number, a colon and a hash")?;
+    let n = n.trim().parse().map_err(|e| format!("{n:?} is no number: {e}"))?;
+    Ok((n, hash.trim().to_ascii_lowercase()))
+}
+
+/// Does it.
+///
+/// # Errors
+/// What is wrong with the log, or where it should be looked for.
+pub fn run(command: &AuditCommand, configured: Option<&Path>) -> Result<String, String> {
+    let AuditCommand::Verify { head, directory } = command;
+    let folder = directory.as_deref().or(configured).ok_or(
+        "audit.directory is not set: give --directory; under systemd it is audit in /var/lib/weir-edge or /var/lib/weir-cloud",
+    )?;
+    verify(folder, head.as_ref().map(|(n, hash)| (*n, hash.as_str())))
+}
