@@ -13,16 +13,34 @@ PACKAGES := gcc g++ make pkg-config zlib1g-dev perl python3
 BIN := target/release
 CARGO := cargo --locked
 
-.PHONY: build check test demo fuzz down deb arm packages components \
+.PHONY: build check licences advisories sbom test demo fuzz down upgrade manual deb arm packages components \
 	chaos bench-first-light bench-edge bench-cloud bench-process bench-restore bench-sinks bench-latency
 
 build: packages
 	@$(CARGO) build --release --workspace
 
-check: packages components
+check: packages components licences
 	@cargo fmt --all --check
 	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links -A rustdoc::invalid_html_tags" $(CARGO) doc --release --workspace --no-deps --document-private-items
+
+# What is depended on: licences, sources, what is banned (deny.toml). Of the locked packages alone, so also without a network.
+licences: DENY := bans licenses sources
+# And known holes in it, where the database of advisories can be had.
+advisories: DENY := advisories
+licences advisories:
+	@PATH="$(CURDIR)/target/tools/bin:$$PATH"
+	command -v cargo-deny >/dev/null || cargo install cargo-deny --version 0.20.2 --locked --root target/tools
+	cargo deny --locked check --hide-inclusion-graph $(DENY)
+
+# A list of all parts of each program, as CycloneDX: target/sbom.
+sbom:
+	@[[ -x target/tools/bin/cargo-cyclonedx ]] || cargo install cargo-cyclonedx --version 0.5.9 --locked --root target/tools
+	mkdir -p target/sbom
+	PATH="$(CURDIR)/target/tools/bin:$$PATH" cargo cyclonedx --format json --spec-version 1.5 --override-filename weir-sbom
+	for program in edge cloud; do mv "$$program/weir-sbom.json" "target/sbom/weir-$$program.cdx.json"; done
+	rm -f {shared,tests}/weir-sbom.json
+	ls -l target/sbom
 
 # On a stack of its own (other ports, other folder): a running demo is left alone. Always taken down again.
 test: build
@@ -88,23 +106,50 @@ chaos: packages
 	$(as_root) $(BIN)/weir-chaos --suite $(SUITE) $(ROW:%=--row %) $(SEEDS:%=--seeds %) $(IMAGES:%=--images %) \
 		$(KILLS:%=--kills %) $(BAD:%=--bad %) $(if $(filter 1,$(FULL)),--full)
 
-# A package for this machine of each program, installed into a clean Debian to look at it (as root).
-deb: build
-	@[[ -x target/tools/bin/cargo-deb ]] || cargo install cargo-deb --version 3.8.0 --locked --root target/tools
-	for program in weir-edge weir-cloud; do
+manual: build
+	@for program in weir-edge weir-cloud; do
 		rm -rf "$(BIN)/manual/$$program"
 		$(BIN)/$$program manual "$(BIN)/manual/$$program"
 		gzip -9n "$(BIN)/manual/$$program/man/"*.1
+	done
+	[[ -x target/tools/bin/cargo-deb ]] || cargo install cargo-deb --version 3.8.0 --locked --root target/tools
+
+# From an earlier commit to this one and back, in mid-stream: `make upgrade FROM=<commit>`. Each program is killed and started again
+# as the other version, twice; journals, state and topics stay.
+upgrade: FROM ?= HEAD^
+upgrade: packages
+	@source=target/upgrade/source
+	git worktree remove --force "$$source" 2>/dev/null || true
+	git worktree add --force --detach "$$source" $(FROM)
+	$(CARGO) build --release -p weir-edge -p weir-cloud --manifest-path "$$source/Cargo.toml" --target-dir target
+	install -D --target-directory=target/upgrade/before $(BIN)/weir-edge $(BIN)/weir-cloud
+	$(CARGO) build --release --workspace
+	trap '$(BIN)/weir-stack down --name test >&2; git worktree remove --force '"$$source" EXIT
+	$(BIN)/weir-stack up --name test --fresh >&2
+	$(BIN)/weir-demo --name test --rate 500 --seconds 40 --kill --before target/upgrade/before
+
+# A package for this machine of each program, installed into a clean Debian to look at it (as root).
+deb: manual
+	@[[ -x target/tools/bin/cargo-auditable ]] || cargo install cargo-auditable --version 0.7.7 --locked --root target/tools
+	# The programs say themselves what they are made of: `cargo audit bin` reads it.
+	PATH="$(CURDIR)/target/tools/bin:$$PATH" cargo auditable build --release --locked -p weir-edge -p weir-cloud
+	for program in weir-edge weir-cloud; do
 		target/tools/bin/cargo-deb -p "$$program" --no-build --locked --output target/deb
 	done
 	as_root=()
 	(( $$(id -u) == 0 )) || as_root=(sudo -n)
 	"$${as_root[@]}" $(BIN)/weir-package
 
-# weir-edge for gateways, and its main job under qemu: the 64-bit one is killed twice in mid-stream, on real servers.
+# weir-edge and its packages for gateways, and its main job under qemu: the 64-bit one is killed twice in mid-stream, on real
+# servers.
 arm: PACKAGES += python3-pip qemu-user-static libc6-arm64-cross
-arm: build
+arm: manual
 	@deploy/arm.sh
+	for target in aarch64-unknown-linux-gnu armv7-unknown-linux-gnueabihf; do
+		rm -rf "target/$$target/release/manual"
+		cp -r $(BIN)/manual "target/$$target/release/manual"
+		target/tools/bin/cargo-deb -p weir-edge --variant cross --target "$$target" --no-build --no-strip --locked --output target/deb
+	done
 	trap '$(BIN)/weir-stack down --name test >&2' EXIT
 	$(BIN)/weir-stack up --name test --fresh >&2
 	$(BIN)/weir-demo --name test --rate 200 --seconds 40 --kill --edge \

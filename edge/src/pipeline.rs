@@ -110,6 +110,7 @@ pub(crate) fn run(config: Config, file: &str, shown: &str) -> Result<()> {
     let mut supervisor = Supervisor::new();
     let live = admin.live.clone();
     let ready = admin.ready.clone();
+    let admin_tls = config.admin.tls.clone();
     supervisor.spawn("admin", move |stop| admin::serve(config.admin, admin, &stop))?;
     let mut lanes = Vec::new();
     for Opened { lane, forwarder, windows } in flows {
@@ -131,7 +132,7 @@ pub(crate) fn run(config: Config, file: &str, shown: &str) -> Result<()> {
         let nudge = || drop(waiting.try_send(Event::Nudge));
         pulses.watch(&live, &shown, nudge, &stop)
     })?;
-    let peers = [("mqtt", &config.mqtt.tls), ("kafka", &config.kafka.security.tls)];
+    let peers = [("mqtt", &config.mqtt.tls), ("kafka", &config.kafka.security.tls), ("admin", &admin_tls)];
     let peers: Vec<_> =
         peers.into_iter().filter_map(|(name, tls)| Some((name.to_owned(), tls.clone()?))).collect();
     if !peers.is_empty() {

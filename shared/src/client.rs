@@ -1,7 +1,8 @@
 //! Asking a running process through its admin port.
 //!
-//! Comes in: its settings, or an address. Goes out: the text of an answer, or a sentence. Guarantees: with TLS, the certificate
-//! that the settings name is the only authority, whatever name it has: it is our own port.
+//! Comes in: its settings, or an address. Goes out: the text of an answer, or a sentence. Guarantees: with TLS the certificate
+//! must come from `admin.tls.ca_file`, else from an authority of the machine, unless it is one itself; its name is not looked at
+//! on loopback alone.
 //! On failure: what is in the way and what to do about it; nobody is waited for longer than [`WAIT_MAX`].
 
 use std::net::{IpAddr, SocketAddr};
@@ -9,11 +10,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
-use hyper::{Request, StatusCode, header};
+use hyper::{Request, StatusCode, Uri, header};
 use hyper_tls::HttpsConnector;
 use hyper_util::client::legacy::Client as Http;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use native_tls::TlsConnector;
 
 use crate::admin::AdminConfig;
 use crate::supervise::Error;
@@ -47,6 +49,13 @@ impl Settings {
         };
         Ok(Self { base, token, tls: config.tls.clone() })
     }
+
+    fn connector(&self) -> Result<TlsConnector, Error> {
+        let url: Uri = self.base.parse().map_err(|e| format!("{}: {e}", self.base))?;
+        let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
+        let is_loopback = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        Ok(self.tls.clone().unwrap_or_default().connector_to_own(is_loopback)?)
+    }
 }
 
 /// Who listens everywhere is asked on this machine.
@@ -71,10 +80,9 @@ impl Client {
     /// # Errors
     /// When the certificate cannot be used.
     pub fn new(settings: &Settings) -> Result<Self, Error> {
-        let tls = settings.tls.as_ref().map_or_else(Tls::default, Tls::as_authority);
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
-        let connector = HttpsConnector::from((tcp, tls.connector_to_own()?.into()));
+        let connector = HttpsConnector::from((tcp, settings.connector()?.into()));
         let http = Http::builder(TokioExecutor::new()).build(connector);
         Ok(Self { settings: settings.clone(), http })
     }

@@ -15,7 +15,7 @@ use native_tls::{Certificate, Identity, Protocol, TlsAcceptor, TlsConnector, Tls
 use openssl::asn1::{Asn1Time, Asn1TimeRef};
 use openssl::pkcs12::Pkcs12;
 use openssl::pkey::{PKey, Private};
-use openssl::x509::X509;
+use openssl::x509::{X509, X509VerifyResult};
 
 use crate::clock::Deadline;
 use crate::config::Section;
@@ -69,7 +69,8 @@ impl Tls {
         let [certificate, key] = ["certificate_file", "key_file"]
             .map(|key| section.required(key, "PEM, what is shown to who connects"));
         let are_named = !certificate.is_empty() && !key.is_empty();
-        let tls = Self { ca_file: None, identity: Some((certificate.into(), key.into())) };
+        let ca_file = Some(section.string("ca_file")).filter(|path| !path.is_empty()).map(PathBuf::from);
+        let tls = Self { ca_file, identity: Some((certificate.into(), key.into())) };
         if are_named {
             tls.check(&section);
         }
@@ -146,19 +147,16 @@ impl Tls {
         Ok(builder)
     }
 
-    /// Trusts what a server of ours shows.
-    #[must_use]
-    pub fn as_authority(&self) -> Self {
-        Self { ca_file: self.identity.as_ref().map(|(certificate, _)| certificate.clone()), identity: None }
-    }
-
-    /// For a client of a server of ours, which may be reached under another name than its certificate has.
+    /// For a client of a server of ours that has this section: trusts its authorities, or the machine's, or the certificate
+    /// itself where it is its own authority. On loopback it may have another name.
     ///
     /// # Errors
     /// When a file cannot be used.
-    pub fn connector_to_own(&self) -> Result<TlsConnector, Error> {
-        let mut builder = self.builder()?;
-        builder.danger_accept_invalid_hostnames(self.ca_file.is_some());
+    pub fn connector_to_own(&self, is_loopback: bool) -> Result<TlsConnector, Error> {
+        let certificate = self.identity.as_ref().map(|(certificate, _)| certificate.clone());
+        let ca_file = self.ca_file.clone().or(certificate.filter(|path| is_own_authority(path)));
+        let mut builder = Self { ca_file, identity: None }.builder()?;
+        builder.danger_accept_invalid_hostnames(is_loopback);
         Ok(builder.build()?)
     }
 
@@ -274,6 +272,12 @@ impl Renewals {
         }
         came
     }
+}
+
+/// Whether the first certificate of a file was signed by itself.
+fn is_own_authority(path: &Path) -> bool {
+    let first = certificates(path).ok().and_then(|list| list.into_iter().next());
+    first.is_some_and(|first| first.issued(&first) == X509VerifyResult::OK)
 }
 
 /// The certificates of a PEM file, at least one.

@@ -5,14 +5,14 @@
 //! stood; a rule is rolled back through the port; somebody's own SQL is written down too.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use reqwest::{Certificate, Client, RequestBuilder};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
-use weir_harness::addresses::HOST;
+use weir_harness::addresses::{HOST, MYSQL_PASSWORD};
 use weir_harness::certificates::{Certificates, Identity};
 use weir_harness::oracle::Oracle;
 use weir_harness::patience::holds_within;
@@ -52,7 +52,7 @@ impl Drop for Started {
 
 impl Scene {
     /// The settings of the stack, with tokens, a certificate and an audit log.
-    fn configure(&self, settings: &str, Identity { certificate, key }: &Identity) {
+    fn configure(&self, settings: &str, ca: &Path, Identity { certificate, key }: &Identity) {
         let tokens: String = ["viewer", "operator", "admin"]
             .map(|role| {
                 format!(
@@ -61,9 +61,9 @@ impl Scene {
                 )
             })
             .concat();
-        let (certificate, key) = (certificate.display(), key.display());
+        let (ca, certificate, key) = (ca.display(), certificate.display(), key.display());
         let text = format!(
-            "{settings}\n{tokens}[admin.tls]\nenabled = true\ncertificate_file = \"{certificate}\"\nkey_file = \"{key}\"\n\
+            "{settings}\n{tokens}[admin.tls]\nenabled = true\nca_file = \"{ca}\"\ncertificate_file = \"{certificate}\"\nkey_file = \"{key}\"\n\
              [audit]\ndirectory = \"{}\"\n",
             self.audit().display()
         );
@@ -166,7 +166,7 @@ fn each_role_may_what_it_may_and_every_change_is_written_down() {
     let scene =
         Scene { program, port: programs.address(Program::Cloud), folder: folder.clone(), http, runtime };
     let settings = std::fs::read_to_string(programs.config(Program::Cloud)).unwrap();
-    scene.configure(&settings, &shown);
+    scene.configure(&settings, &certificates.ca(), &shown);
     let rules = |words: &[&str]| {
         let output = scene.command(&[&["rules"], words].concat()).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -284,6 +284,16 @@ fn is_bound(scene: &Scene) {
     for text in [text, scene.log()] {
         assert!(!text.contains("of-the-end-to-end-test"), "a token was said:\n{text}");
     }
+    let bundle = scene.folder.join("support.tar.gz");
+    let doctor = scene.command(&["doctor", "--bundle", bundle.to_str().unwrap()]).output().unwrap();
+    let found = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    for part in ["ok    settings", "ok    running process /ready", "is written: look through it"] {
+        assert!(found.contains(part), "{part:?} is not in\n{found}");
+    }
+    let whole = Command::new("tar").args(["-xzOf", bundle.to_str().unwrap()]).output().unwrap();
+    let whole = String::from_utf8_lossy(&whole.stdout).into_owned();
+    assert!(whole.contains("weir_cloud_sink_rows_total") && whole.contains("token = \"***\""), "{whole}");
+    assert!(!whole.contains("of-the-end-to-end-test") && !whole.contains(MYSQL_PASSWORD), "{whole}");
     let top = scene.command(&["top", "--count", "2"]).output().unwrap();
     let shown = String::from_utf8_lossy(&top.stdout).into_owned();
     assert!(top.status.success() && shown.contains("stored in mysql") && shown.contains("ready"), "{shown}");

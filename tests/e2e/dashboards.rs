@@ -110,6 +110,15 @@ impl Scene<'_> {
     }
 }
 
+/// Ends the stream.
+struct Enough<'a>(&'a AtomicBool);
+
+impl Drop for Enough<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// A query of a panel.
 struct Query {
     panel: String,
@@ -209,6 +218,8 @@ fn every_panel_shows_something_while_readings_go_through() {
     let enough = AtomicBool::new(false);
     let mut pages = Ok(());
     std::thread::scope(|scope| {
+        // Also after a panic: the scope waits for the stream.
+        let _ended = Enough(&enough);
         scope.spawn(|| stream(&first.stack, run, &enough));
         let _what_is_left_tells = holds_within(SHOWN, LOOK_EVERY, || {
             // It may not listen yet.
@@ -216,7 +227,6 @@ fn every_panel_shows_something_while_readings_go_through() {
             Ok(left.is_empty())
         });
         pages = status_page::shows(&scene.programs, first.stack.ports().first_free() + 1);
-        enough.store(true, Ordering::Relaxed);
     });
     pages.unwrap();
     let said: Vec<_> = left

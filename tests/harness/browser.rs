@@ -35,8 +35,7 @@ pub struct Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        let url = self.session.clone();
-        let ended = self.runtime.block_on(self.http.delete(url).send());
+        let ended = self.runtime.block_on(async { self.http.delete(&self.session).send().await });
         let killed = self.driver.kill().and_then(|()| self.driver.wait());
         if let (Err(error), _) | (_, Err(error)) =
             (ended.map_err(anyhow::Error::from), killed.map_err(Into::into))

@@ -58,6 +58,8 @@ pub struct Programs<'a> {
     binaries: PathBuf,
     /// What starts the edge, where it is not the one beside this program.
     edge: Option<Vec<String>>,
+    /// An earlier version, and this one; [`Programs::kill`] then changes which one runs.
+    versions: Option<[PathBuf; 2]>,
     admin: Admin,
 }
 
@@ -67,7 +69,8 @@ impl<'a> Programs<'a> {
     /// # Errors
     /// When a binary is missing or a configuration cannot be written.
     pub fn new(stack: &'a Stack) -> anyhow::Result<Self> {
-        let programs = Self { stack, binaries: binaries()?, edge: None, admin: Admin::new()? };
+        let programs =
+            Self { stack, binaries: binaries()?, edge: None, versions: None, admin: Admin::new()? };
         fs::create_dir_all(stack.data_dir().join("config"))?;
         let (addresses, folder) = (stack.addresses(), stack.data_dir());
         fs::write(programs.config(Program::Edge), edge_config(&addresses, &folder.join("edge-journal")))?;
@@ -79,6 +82,38 @@ impl<'a> Programs<'a> {
     #[must_use]
     pub fn with_edge(self, words: &[String]) -> Self {
         Self { edge: Some(words.to_vec()), ..self }
+    }
+
+    /// Both are those of an earlier version, in this folder, until they are killed: what runs then is of the other version,
+    /// each time.
+    ///
+    /// # Errors
+    /// When one is not there, or the links to them cannot be made.
+    pub fn with_before(mut self, before: &Path) -> anyhow::Result<Self> {
+        let links = self.stack.data_dir().join("versions");
+        fs::create_dir_all(&links)?;
+        let (before, now) = (before.canonicalize()?, std::mem::replace(&mut self.binaries, links));
+        for program in [Program::Edge, Program::Cloud] {
+            self.link(program, &before.join(program.name()))?;
+        }
+        self.versions = Some([before, now]);
+        Ok(self)
+    }
+
+    /// What its link leads to from now on.
+    fn link(&self, program: Program, target: &Path) -> anyhow::Result<()> {
+        ensure!(target.is_file(), "{} is not there", target.display());
+        let (link, new) = (self.binary(program), self.binaries.join("new"));
+        std::os::unix::fs::symlink(target, &new)?;
+        Ok(fs::rename(new, link)?)
+    }
+
+    /// Changes the version of one that is to be killed.
+    fn switch(&self, program: Program) -> anyhow::Result<()> {
+        let Some([before, now]) = &self.versions else { return Ok(()) };
+        let runs = fs::read_link(self.binary(program))?;
+        let next = if runs.starts_with(before) { now } else { before };
+        self.link(program, &next.join(program.name()))
     }
 
     /// Stops what runs of both (in order: edge, then cloud), gracefully.
@@ -198,6 +233,7 @@ impl<'a> Programs<'a> {
         let name = program.name();
         let old =
             self.pid(program)?.with_context(|| format!("{name} does not run, so it cannot be killed"))?;
+        self.switch(program)?;
         self.stack.signal(name, SIGKILL)?;
         let deadline = Deadline::after(READY_TIME_MAX);
         loop {

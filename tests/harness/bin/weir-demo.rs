@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -40,6 +41,10 @@ struct CommandLine {
     /// Kill -9 the edge twice and the cloud twice in mid-stream.
     #[arg(long)]
     kill: bool,
+    /// Begin with both programs of an earlier version, from this folder; each kill then starts the other version: an upgrade, and
+    /// the way back.
+    #[arg(long, value_name = "FOLDER", requires = "kill", conflicts_with = "edge")]
+    before: Option<PathBuf>,
     /// The edge to run in place of the one that was built for this machine: a program, and its words before `run`.
     #[arg(long, value_name = "WORDS", value_delimiter = ' ')]
     edge: Vec<String>,
@@ -81,6 +86,9 @@ fn demo(wanted: &CommandLine) -> anyhow::Result<bool> {
     let mut programs = Programs::new(&stack)?;
     if !wanted.edge.is_empty() {
         programs = programs.with_edge(&wanted.edge);
+    }
+    if let Some(before) = &wanted.before {
+        programs = programs.with_before(before)?;
     }
     start(&mut screen, &programs, &oracle)?;
     let before = oracle.rows()?;
@@ -175,6 +183,7 @@ fn last_line(wanted: &CommandLine, outcome: &Outcome, verdict: &Verdict) -> (boo
         ("seconds", json!((seconds * 10.0).round() / 10.0)),
         ("readings_per_second", json!((counts.acked as f64 / seconds).round() as u64)),
         ("kills", json!(kills)),
+        ("upgraded_and_back", json!(wanted.before.is_some())),
         ("stores", json!(verdict.figures())),
     ];
     let figures = figures.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
