@@ -97,7 +97,8 @@ impl Config {
     pub(crate) fn peers(&self) -> Vec<(String, Tls)> {
         let rules = self.rules.server.as_ref().and_then(Server::tls);
         let (kafka, admin) = (self.kafka.security.tls.as_ref(), self.admin.tls.as_ref());
-        let others = [("kafka", kafka), ("rules", rules), ("admin", admin)].map(|(name, tls)| (name.to_owned(), tls));
+        let others =
+            [("kafka", kafka), ("rules", rules), ("admin", admin)].map(|(name, tls)| (name.to_owned(), tls));
         let all = self.process.dimensions.iter().map(|d| (format!("dimension.{}", d.name), d.server.tls()));
         let all = all.chain(others).filter_map(|(name, tls)| Some((name, tls?))).chain(self.sinks.peers());
         all.map(|(name, tls)| (name, tls.clone())).collect()

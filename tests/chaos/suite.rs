@@ -26,6 +26,11 @@ pub(crate) trait Lab: Sized {
     /// The known-bad switch of this run.
     fn bad(&mut self) -> &mut Option<String>;
 
+    /// Counts what is there, when a control's row ended before it did so itself.
+    fn count(&mut self, _: &mut Report) -> anyhow::Result<()> {
+        Ok(())
+    }
+
     /// A line of progress.
     fn tell(&self, words: &str) {
         line(&format!("{:6.1} s  {words}", self.seconds()));
@@ -107,6 +112,12 @@ pub(crate) fn control<L: Lab>(
             lab.anew()?;
             *lab.bad() = Some((*bad).to_owned());
             let done = part(lab, &mut found);
+            if done.is_err()
+                && found.proof().is_none()
+                && let Err(error) = lab.count(&mut found)
+            {
+                lab.tell(&format!("{bad}: not counted: {error:#}"));
+            }
             lab.bad().clone_from(&of_this_run);
             let red = judged.judge(report, (bad, row), done, found.proof());
             red.iter().for_each(|words| lab.tell(words));

@@ -307,6 +307,13 @@ impl suite::Lab for Lab {
     fn bad(&mut self) -> &mut Option<String> {
         &mut self.bad
     }
+
+    /// What each store says is in it, compared with the log.
+    fn count(&mut self, report: &mut Report) -> anyhow::Result<()> {
+        let found: Value = serde_json::from_slice(&self.run(&["verify", "--deep", "--json"])?)?;
+        report.verdict("without its canary", &verdict(&found));
+        Ok(())
+    }
 }
 
 impl Drop for Lab {
