@@ -19,11 +19,11 @@ mod listener;
 mod refusals;
 pub mod status;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::body::Bytes;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, State};
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Path, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::sse::{KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -56,7 +56,13 @@ const PAGE: [(&str, &str, &str); 4] = [
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 /// What a change may be told, in bytes.
-const BODY_BYTES_MAX: usize = 1 << 20;
+const BODY_BYTES_MAX: usize = 64 << 10;
+/// And how long that may take.
+const BODY_WAIT: Duration = Duration::from_secs(10);
+/// What the page shows is at most so old.
+const FRESH: Duration = Duration::from_millis(900);
+/// Work that is under way may take this much longer after the wish to stop.
+const LAST_WORK: Duration = Duration::from_secs(2);
 /// Who may follow the events at a time.
 const READERS_MAX: usize = 16;
 
@@ -103,6 +109,9 @@ pub struct Admin {
     pub actions: Vec<Action>,
 }
 
+/// A status, and when it was made.
+type Made = (std::time::Instant, Arc<str>);
+
 /// What every request needs.
 #[derive(Clone)]
 struct Port {
@@ -112,6 +121,8 @@ struct Port {
     machine: Machine,
     readers: Arc<Semaphore>,
     started: std::time::Instant,
+    /// The status as it was made last: made once, however many look.
+    made: Arc<Mutex<Option<Made>>>,
 }
 
 /// Serves until told to stop.
@@ -128,7 +139,7 @@ pub fn serve(config: AdminConfig, mut admin: Admin, stop: &Stop) -> Result<(), E
         }
     };
     admin.actions.push(log_filter());
-    runtime.block_on(async {
+    let served = runtime.block_on(async {
         let Some(address) = config.listen else {
             tokio::select! {
                 () = upkeep => {}
@@ -144,6 +155,7 @@ pub fn serve(config: AdminConfig, mut admin: Admin, stop: &Stop) -> Result<(), E
             machine: Machine::default(),
             readers: Arc::new(Semaphore::new(READERS_MAX)),
             started: clock::instant(),
+            made: Arc::default(),
         };
         let router = router(port).into_make_service_with_connect_info::<Peer>();
         tokio::select! {
@@ -151,7 +163,9 @@ pub fn serve(config: AdminConfig, mut admin: Admin, stop: &Stop) -> Result<(), E
             () = upkeep => Ok(()),
             () = stop.wait() => Ok(()),
         }
-    })
+    });
+    runtime.shutdown_timeout(LAST_WORK);
+    served
 }
 
 fn router(port: Port) -> Router {
@@ -163,7 +177,6 @@ fn router(port: Port) -> Router {
         .route("/api/status", get(status))
         .route("/api/events", get(events))
         .route("/api/{*action}", post(act))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(port)
 }
 
@@ -174,8 +187,10 @@ impl Port {
         reason = "the error is the answer; both are made once for each request"
     )]
     fn caller(&self, headers: &HeaderMap, peer: Peer, what: &str, needs: Role) -> Result<Caller, Response> {
-        self.config.access.caller(headers, needs).map_err(|refusal: Refusal| {
-            self.refusals.note(&refusal, peer.0, what);
+        self.asked(headers, needs).map_err(|refusal: Refusal| {
+            // It may write to a disk.
+            let (refusals, noted, what) = (Arc::clone(&self.refusals), refusal.clone(), what.to_owned());
+            drop(tokio::task::spawn_blocking(move || refusals.note(&noted, peer.0, &what)));
             let mut answer = (refusal.status(), format!("{refusal}\n")).into_response();
             if refusal.status() == StatusCode::UNAUTHORIZED {
                 let scheme = header::HeaderValue::from_static("Bearer");
@@ -185,14 +200,40 @@ impl Port {
         })
     }
 
+    /// While everybody may look, a name that leads here is not enough: a page of somebody else may have brought it about.
+    fn asked(&self, headers: &HeaderMap, needs: Role) -> Result<Caller, Refusal> {
+        let is_local = self.config.listen.is_some_and(|listen| listen.ip().is_loopback());
+        if self.config.access.0.is_empty() && is_local && !names_an_address(headers) {
+            return Err(Refusal::Host);
+        }
+        self.config.access.caller(headers, needs)
+    }
+
     fn metrics(&self) -> String {
         self.machine.collect(&self.admin.live, &self.admin.ready);
         self.admin.metrics.render()
     }
 
-    fn status(&self) -> Value {
-        status::json_of(&self.admin, &self.metrics(), self.started.elapsed())
+    fn status(&self) -> Arc<str> {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, status)) = made.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
+            tracing::trace!(age = ?at.elapsed(), "status");
+            return Arc::clone(status);
+        }
+        let status: Arc<str> =
+            status::json_of(&self.admin, &self.metrics(), self.started.elapsed()).to_string().into();
+        *made = Some((clock::instant(), Arc::clone(&status)));
+        status
     }
+}
+
+/// Whether the request was sent to an address, or to this machine's own name for itself.
+fn names_an_address(headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name =
+        host.rsplit_once(':').map_or(host, |(name, port)| if port.ends_with(']') { host } else { name });
+    let name = name.trim_matches(['[', ']']);
+    name.is_empty() || name == "localhost" || name.parse::<std::net::IpAddr>().is_ok()
 }
 
 fn page(kind: &'static str, text: &'static str) -> impl IntoResponse {
@@ -217,7 +258,7 @@ async fn metrics((State(port), ConnectInfo(peer), headers): Asked) -> Response {
 
 async fn status((State(port), ConnectInfo(peer), headers): Asked) -> Response {
     match port.caller(&headers, peer, "status", Role::Viewer) {
-        Ok(_) => Json(port.status()).into_response(),
+        Ok(_) => ([(header::CONTENT_TYPE, "application/json")], port.status().to_string()).into_response(),
         Err(refused) => refused,
     }
 }
@@ -238,22 +279,29 @@ async fn events((State(port), ConnectInfo(peer), headers): Asked) -> Response {
     Sse::new(status::events(feed, status)).keep_alive(KeepAlive::default()).into_response()
 }
 
-/// A change: allowed, written down, made, and written down again with what became of it.
+/// A change: allowed, written down, made, and written down again with what became of it. Nothing is read of who may not.
 async fn act(
     (State(port), ConnectInfo(peer), headers): Asked,
     Path(path): Path<String>,
-    body: Bytes,
+    body: Body,
 ) -> Response {
-    let Some(action) = port.admin.actions.iter().find(|action| action.path == path).cloned() else {
+    let found = port.admin.actions.iter().find(|action| action.path == path).cloned();
+    let needs = found.as_ref().map_or(Role::Viewer, |action| action.role);
+    let caller = match port.caller(&headers, peer, &path.chars().take(100).collect::<String>(), needs) {
+        Ok(caller) => caller,
+        Err(refused) => return refused,
+    };
+    let Some(action) = found else {
         let known: Vec<&str> = port.admin.actions.iter().map(|action| action.path).collect();
         let near = known.iter().min_by_key(|known| strsim::damerau_levenshtein(known, &path));
         let near = near.map_or_else(String::new, |near| format!("; did you mean {near:?}?"));
         let why = format!("there is no change {path:?}{near}\nthere are: {}\n", known.join(", "));
         return (StatusCode::NOT_FOUND, why).into_response();
     };
-    let caller = match port.caller(&headers, peer, &path, action.role) {
-        Ok(caller) => caller,
-        Err(refused) => return refused,
+    let body = match tokio::time::timeout(BODY_WAIT, axum::body::to_bytes(body, BODY_BYTES_MAX)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(error)) => return (StatusCode::PAYLOAD_TOO_LARGE, format!("{error}\n")).into_response(),
+        Err(_) => return (StatusCode::REQUEST_TIMEOUT, "the body did not come\n").into_response(),
     };
     let said = match serde_json::from_slice(if body.is_empty() { b"{}" } else { &body }) {
         Ok(Value::Object(said)) => said,

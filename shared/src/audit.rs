@@ -285,12 +285,13 @@ fn files(folder: &Path, name: Option<&str>) -> std::io::Result<Vec<PathBuf>> {
 /// The bytes of an entry, with the line's end, and its hash.
 fn line(n: u64, time: &str, entry: &Entry<'_>, previous: &str) -> (Vec<u8>, String) {
     let Entry { who, role, action, subject, before, after, result } = entry;
-    let text = |value: &Value| match value {
-        Value::String(text) if text.len() > TEXT_BYTES_MAX => {
-            let kept = text.char_indices().take_while(|(at, _)| *at < TEXT_BYTES_MAX).count();
-            json!(text.chars().take(kept).chain("… (cut)".chars()).collect::<String>())
+    let text = |value: &Value| {
+        let text = value.to_string();
+        if text.len() <= TEXT_BYTES_MAX {
+            return value.clone();
         }
-        other => other.clone(),
+        let kept = text.char_indices().take_while(|(at, _)| *at < TEXT_BYTES_MAX).count();
+        json!(text.chars().take(kept).chain("… (cut)".chars()).collect::<String>())
     };
     let members: [(&str, Value); 10] = [
         ("n", json!(n)),

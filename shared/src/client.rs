@@ -25,7 +25,7 @@ use crate::tls::Tls;
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Where a process is, and how it is spoken to.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     base: String,
     token: Option<String>,
@@ -39,7 +39,8 @@ impl Settings {
     /// # Errors
     /// When there is no port.
     pub fn of(config: &AdminConfig, address: Option<&str>) -> Result<Self, Error> {
-        let token = config.access.0.first().map(|token| token.token.clone());
+        // It only looks.
+        let token = config.access.0.iter().min_by_key(|token| token.role).map(|token| token.token.clone());
         let scheme = if config.tls.is_some() { "https" } else { "http" };
         let base = match (address, config.listen) {
             (Some(address), _) if address.contains("://") => address.trim_end_matches('/').to_owned(),
@@ -51,10 +52,13 @@ impl Settings {
     }
 
     fn connector(&self) -> Result<TlsConnector, Error> {
+        Ok(self.tls.clone().unwrap_or_default().connector_to_own(self.is_loopback()?)?)
+    }
+
+    fn is_loopback(&self) -> Result<bool, Error> {
         let url: Uri = self.base.parse().map_err(|e| format!("{}: {e}", self.base))?;
         let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
-        let is_loopback = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-        Ok(self.tls.clone().unwrap_or_default().connector_to_own(is_loopback)?)
+        Ok(host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()))
     }
 }
 
@@ -100,7 +104,9 @@ impl Client {
     pub async fn get(&self, path: &str) -> Result<String, String> {
         let url = format!("{}{path}", self.settings.base);
         let mut request = Request::get(&url);
-        if let Some(token) = &self.settings.token {
+        // In plain text it stays on this machine.
+        let is_private = url.starts_with("https://") || self.settings.is_loopback().unwrap_or(false);
+        if let Some(token) = self.settings.token.as_ref().filter(|_| is_private) {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
         let request = request.body(Empty::new()).map_err(|e| format!("{url}: {e}"))?;

@@ -275,6 +275,10 @@ impl<'a> Section<'a> {
 
     /// With the secrets that it names.
     fn expanded(&self, key: &str, text: String) -> String {
+        if let Some(why) = secret::mistaken(&text) {
+            self.problem(key, &why);
+            return text;
+        }
         let expanded = secret::expand(&text).map(std::borrow::Cow::into_owned);
         expanded.unwrap_or_else(|why| {
             self.file_problem(key, &why);

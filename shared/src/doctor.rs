@@ -221,7 +221,9 @@ fn log_of(program: &str) -> String {
 }
 
 fn bundle(path: &Path, program: &str, parts: &[(&str, String)]) -> std::io::Result<()> {
-    let mut tar = tar::Builder::new(GzEncoder::new(File::create(path)?, Compression::default()));
+    let mut options = File::options();
+    std::os::unix::fs::OpenOptionsExt::mode(options.write(true).create(true).truncate(true), 0o600);
+    let mut tar = tar::Builder::new(GzEncoder::new(options.open(path)?, Compression::default()));
     for (name, text) in parts {
         let mut header = tar::Header::new_gnu();
         header.set_size(text.len() as u64);

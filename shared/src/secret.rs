@@ -29,6 +29,20 @@ pub fn expand(text: &str) -> Result<Cow<'_, str>, String> {
     })
 }
 
+/// A source that is named as one, and is none of ours: `${flie:…}`. The way out, without what stands behind it.
+#[must_use]
+pub fn mistaken(text: &str) -> Option<String> {
+    let unescaped = text.replace("$${", "");
+    let words = unescaped.split("${").skip(1).filter_map(|inner| inner.split_once('}')?.0.split_once(':'));
+    let mut words = words.map(|(word, _)| word);
+    let is_word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphabetic());
+    let known = |word: &str| SOURCES.iter().any(|(source, _)| source.trim_end_matches(':') == word);
+    let word = words.find(|word| is_word(word) && !known(word))?;
+    Some(format!(
+        "${{{word}:…}} is no secret: there are ${{env:NAME}}, ${{file:/path}} and ${{credential:NAME}}; write $${{ for a ${{"
+    ))
+}
+
 /// Where a secret is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
@@ -108,6 +122,15 @@ mod tests {
             assert_eq!(told(text).as_deref(), Ok(text));
         }
         assert_eq!(told("$${env:A}").as_deref(), Ok("${env:A}"));
+    }
+
+    #[test]
+    fn a_source_that_is_none_is_told_without_what_may_be_secret() {
+        let why = mistaken("x${flie:/etc/secret}y").unwrap();
+        assert!(why.starts_with("${flie:…} is no secret") && !why.contains("/etc"), "{why}");
+        for text in ["${file:/a}${env:B}", "$${flie:x}", "${HOME}", "${a b:c}", "${flie:x", "a:b"] {
+            assert_eq!(mistaken(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -26,9 +26,9 @@ pub(crate) trait Lab: Sized {
     /// The known-bad switch of this run.
     fn bad(&mut self) -> &mut Option<String>;
 
-    /// Counts what is there, when a control's row ended before it did so itself.
-    fn count(&mut self, _: &mut Report) -> anyhow::Result<()> {
-        Ok(())
+    /// Counts what is there, when a control's row ended before it did so itself; false where that cannot be done.
+    fn count(&mut self, _: &mut Report) -> anyhow::Result<bool> {
+        Ok(false)
     }
 
     /// A line of progress.
@@ -111,12 +111,9 @@ pub(crate) fn control<L: Lab>(
             let mut found = Report::new(row);
             lab.anew()?;
             *lab.bad() = Some((*bad).to_owned());
-            let done = part(lab, &mut found);
-            if done.is_err()
-                && found.proof().is_none()
-                && let Err(error) = lab.count(&mut found)
-            {
-                lab.tell(&format!("{bad}: not counted: {error:#}"));
+            let mut done = part(lab, &mut found);
+            if done.is_err() && found.proof().is_none() && lab.count(&mut found)? && found.proof().is_none() {
+                done = Err(anyhow::anyhow!("a canary never came, and nothing is lost, doubled or altered"));
             }
             lab.bad().clone_from(&of_this_run);
             let red = judged.judge(report, (bad, row), done, found.proof());

@@ -1,8 +1,7 @@
 //! The admin port of the real program with TLS and tokens: who may look, who may change, what the audit log says of it, and
 //! that the log shows when it was touched.
 //!
-//! The processor and the sink of MySQL run on the servers of the stack. A sink that is paused stores nothing and goes on where it
-//! stood; a rule is rolled back through the port; somebody's own SQL is written down too.
+//! The processor and the sink of MySQL run on the servers of the stack. A sink that is paused says so, and goes on; a rule is rolled back through the port; somebody's own SQL is written down too.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 
 use std::path::{Path, PathBuf};
@@ -225,6 +224,7 @@ fn may_run(scene: &Scene) {
         Ok(words().contains("sink.mysql: paused through the admin port"))
     });
     assert!(paused.unwrap(), "{}", words());
+    assert_eq!(scene.value("weir_cloud_sink_paused", ("sink", "mysql")), 1.0);
     assert_eq!(scene.change("sinks/resume", "operator", &json!({"sink": "mysql"})).0, 200);
     assert!(holds_within(PATIENCE, LOOK_EVERY, || Ok(words() == "ok\n")).unwrap(), "{}", words());
     scene.is_audited(&[
@@ -235,7 +235,7 @@ fn may_run(scene: &Scene) {
         ("after", json!({"mysql": "paused"})),
         ("result", json!("done")),
     ]);
-    assert!(scene.change("log", "operator", &json!({"filter": "debug"})).1.contains("\"before\""));
+    assert!(scene.change("log", "operator", &json!({"filter": "debug"})).1.contains("\"after\":\"debug\""));
     let debugs = || Ok(scene.log().contains("DEBUG"));
     assert!(holds_within(PATIENCE, LOOK_EVERY, debugs).unwrap(), "the filter is not in force");
     assert_eq!(scene.change("log", "operator", &json!({"filter": "a=b=c"})).0, 422);

@@ -1,8 +1,9 @@
 //! TLS and logins on every way: MQTT and MariaDB with client certificates, Kafka with SCRAM over TLS and with client
 //! certificates, Elasticsearch and ClickHouse behind TLS (they have none here). Secrets stand in a file.
 //!
-//! Readings come through once; certificates that are renewed are used while all runs, by the stores' clients too; and what is wrong (the password, the
-//! authority, an expired certificate) is said in one line that names the setting.
+//! Readings come through once; certificates that are renewed are used while all runs, by the stores' clients too, also such as
+//! live for 40 s (row 31 of the fault matrix); and what is wrong (the password, the authority, an expired certificate) is said
+//! in one line that names the setting.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ use weir_harness::programs::{Admin, Program, Programs};
 use weir_harness::stack::Stack;
 use weir_harness::stream::new_run_name;
 use weir_harness::tls_front;
-use weir_shared::clock;
+use weir_shared::clock::{self, Deadline};
 
 use crate::alone;
 use crate::first_light::first_light;
@@ -30,6 +31,10 @@ const READINGS: u64 = 200;
 const STORED: Duration = Duration::from_secs(60);
 /// Files are looked at every ten seconds.
 const RENEWED: Duration = Duration::from_secs(30);
+/// Certificates of row 31: how long they live, how often they are renewed, how many times.
+const SHORT: Duration = Duration::from_secs(40);
+const SHORT_EVERY: Duration = Duration::from_secs(15);
+const SHORT_ROUNDS: u64 = 4;
 const SAID: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Days from now.
@@ -257,6 +262,22 @@ fn readings_come_through_tls_and_logins_once_and_what_is_wrong_is_said() {
     assert!(holds_within(RENEWED, LOOK_EVERY, renewed).unwrap(), "{}", cloud.log());
     scene.publish(READINGS);
     scene.wait_stored(2 * READINGS, &[&edge, &cloud]);
+    let (mut edge, mut cloud) = (edge, cloud);
+    // Row 31: certificates that live for seconds, renewed in time; the first of them end on the way.
+    for round in 0..SHORT_ROUNDS {
+        let began = Deadline::after(SHORT_EVERY);
+        let renewals = || cloud.log().matches("certificates were renewed").count();
+        let before = renewals();
+        scene.certificates.issue_for("e2e", "weir", SHORT).unwrap();
+        scene.publish((2 + round) * READINGS);
+        // Each client of the cloud, as above, is made anew with it.
+        let used = || Ok(began.passed() && renewals() >= before + 3);
+        assert!(holds_within(SHORT, LOOK_EVERY, used).unwrap(), "{}", cloud.log());
+    }
+    scene.wait_stored((2 + SHORT_ROUNDS) * READINGS, &[&edge, &cloud]);
+    for program in [&mut edge, &mut cloud] {
+        assert!(program.0.try_wait().unwrap().is_none(), "it ended:\n{}", program.log());
+    }
     for log in [edge.log(), cloud.log()] {
         assert!(!log.contains(KAFKA_PASSWORD) && !log.contains(MYSQL_PASSWORD), "a secret was said:\n{log}");
     }

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use openssl::asn1::Asn1Time;
@@ -15,6 +16,7 @@ use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
 use openssl::x509::extension::{BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAlternativeName};
 use openssl::x509::{X509, X509Builder, X509Name};
+use weir_shared::clock;
 
 use crate::addresses::HOST;
 
@@ -83,10 +85,32 @@ impl Certificates {
     }
 
     /// Makes a certificate for `common_name`, valid from and up to so many days from now, under a file name.
-    pub fn issue(&self, name: &str, common_name: &str, (from, to): (i64, i64)) -> Result<Identity> {
+    pub fn issue(&self, name: &str, common_name: &str, days: (i64, i64)) -> Result<Identity> {
+        self.issue_with(name, common_name, days, |_| Ok(()))
+    }
+
+    /// The same with one that ends so soon from now.
+    ///
+    /// # Errors
+    /// When it cannot be made or written.
+    pub fn issue_for(&self, name: &str, common_name: &str, valid: Duration) -> Result<Identity> {
+        let end = clock::wall_ms() / 1000 + i64::try_from(valid.as_secs())?;
+        self.issue_with(name, common_name, (-1, 1), |builder| {
+            Ok(builder.set_not_after(Asn1Time::from_unix(end)?.as_ref())?)
+        })
+    }
+
+    fn issue_with(
+        &self,
+        name: &str,
+        common_name: &str,
+        days: (i64, i64),
+        change: impl FnOnce(&mut X509Builder) -> Result<()>,
+    ) -> Result<Identity> {
         let (authority, authority_key) = self.authority()?;
         let key = new_key()?;
-        let mut builder = begin(common_name, &key, (from, to))?;
+        let mut builder = begin(common_name, &key, days)?;
+        change(&mut builder)?;
         builder.set_issuer_name(authority.subject_name())?;
         builder.append_extension(BasicConstraints::new().critical().build()?)?;
         builder.append_extension(ExtendedKeyUsage::new().server_auth().client_auth().build()?)?;

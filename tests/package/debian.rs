@@ -22,10 +22,11 @@ pub(crate) fn architecture() -> Result<String> {
 }
 
 impl Debian {
-    /// Makes it.
-    pub(crate) fn make(places: &Places, root: &Path, debs: &[PathBuf]) -> Result<Self> {
+    /// Makes it, with more packages.
+    pub(crate) fn make(places: &Places, root: &Path, debs: &[PathBuf], more: &[&str]) -> Result<Self> {
         install::programs(places, &[("mmdebstrap", "mmdebstrap")], &mut |line| eprintln!("{line}"))?;
-        let mut packages = vec!["systemd".to_owned()];
+        let mut packages: Vec<String> = more.iter().map(|name| (*name).to_owned()).collect();
+        packages.push("systemd".to_owned());
         for deb in debs {
             let depends = output(Command::new("dpkg-deb").arg("--field").arg(deb).arg("Depends"))?;
             // "libc6 (>= 2.34), passwd": the names alone.
@@ -71,7 +72,8 @@ fn sources() -> Vec<PathBuf> {
     [PathBuf::from("/etc/apt/sources.list")].into_iter().chain(all).filter(is_source).collect()
 }
 
-fn output(command: &mut Command) -> Result<String> {
+/// What a command says, when it ends well.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     let lines: Vec<&str> = said.lines().collect();

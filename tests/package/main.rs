@@ -1,10 +1,12 @@
-//! `weir-package`: installs the .deb files of `make deb` into a clean Debian and looks at what they do to it.
+//! `weir-package`: installs the .deb files of `make deb` into a clean Debian and looks at what they do to it; and makes a gateway
+//! of one, to be booted (`weir-package machine`, then `target/boot/boot`; `weir-package watchdog`).
 //!
 //! Comes in: `target/deb/*.deb`. Goes out: a line for each check on standard error, one JSON line of figures.
 //! Guarantees: the Debian is new, made from the package sources of this machine; nothing outside `target/deb/root` changes.
 //! On failure: the first check that does not hold ends it with exit code 1. Needs root, as installing packages does.
 
 mod debian;
+mod machine;
 
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,6 +15,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
 use debian::Debian;
+use machine::Machine;
 use serde_json::{Map, Value};
 use weir_harness::figures;
 use weir_harness::places::Places;
@@ -34,9 +37,15 @@ const PACKAGES: [Package; 2] = [
 
 fn main() -> ExitCode {
     let (begun, mut figures) = (clock::instant(), Map::new());
-    let checked = check(&mut figures);
+    let wanted = std::env::args().nth(1);
+    let (name, checked) = match wanted.as_deref() {
+        None => ("deb", check(&mut figures)),
+        Some("machine") => ("machine", machine()),
+        Some("watchdog") => ("watchdog", watchdog(&mut figures)),
+        Some(other) => (other, Err(anyhow::anyhow!("there are: machine, watchdog"))),
+    };
     figures.insert("seconds".to_owned(), begun.elapsed().as_secs().into());
-    let line = figures::line("deb", checked.is_ok(), &figures);
+    let line = figures::line(name, checked.is_ok(), &figures);
     let told = writeln!(std::io::stdout(), "{line}");
     match checked {
         Ok(()) if told.is_ok() => ExitCode::SUCCESS,
@@ -48,11 +57,22 @@ fn main() -> ExitCode {
     }
 }
 
+fn machine() -> Result<()> {
+    Machine::find()?.make(&newest(&Places::find()?.root().join("target/deb"), "weir-edge")?)
+}
+
+fn watchdog(figures: &mut Map<String, Value>) -> Result<()> {
+    let said = Machine::find()?.watchdog()?;
+    eprintln!("{said}");
+    figures.insert("said".to_owned(), said.into());
+    Ok(())
+}
+
 fn check(figures: &mut Map<String, Value>) -> Result<()> {
     let places = Places::find()?;
     let folder = places.root().join("target/deb");
     let debs = PACKAGES.iter().map(|package| newest(&folder, package.name)).collect::<Result<Vec<_>>>()?;
-    let debian = Debian::make(&places, &folder.join("root"), &debs)?;
+    let debian = Debian::make(&places, &folder.join("root"), &debs, &[])?;
     for (package, deb) in PACKAGES.iter().zip(&debs) {
         let Package { name, .. } = package;
         let bytes = deb.metadata()?.len();

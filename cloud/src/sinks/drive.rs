@@ -115,8 +115,11 @@ pub(super) fn run(place: &Place<'_>, limits: Limits, mut store: impl Store) -> R
     while !place.stop.is_stopped() {
         place.pulse.beat();
         if place.is_paused() {
+            measures.rests(true);
             place.rest();
+            measures.rests(false);
             place.health.bad(place.which.stage(), UNASSIGNED);
+            continue;
         }
         let renewals = place.kafka.security.renewals();
         let source = match Source::open(place.kafka, place.which, place.slot, place.tables) {

@@ -21,6 +21,7 @@ pub(super) struct Measures {
     from_receipt: Histogram,
     fenced: Gauge,
     failing: Gauge,
+    paused: Gauge,
 }
 
 /// Those of one topic.
@@ -164,8 +165,10 @@ impl Measures {
             from_receipt: latency("received"),
             fenced: gauge!("weir_cloud_sink_fenced", "sink" => sink),
             failing: gauge!("weir_cloud_sink_failing", "sink" => sink),
+            paused: gauge!("weir_cloud_sink_paused", "sink" => sink),
         };
         measures.failing(false);
+        measures.rests(false);
         measures.fenced(false);
         measures
     }
@@ -199,6 +202,12 @@ impl Measures {
     /// Whether the store took nothing when it was last tried.
     pub(super) fn failing(&self, failing: bool) {
         self.failing.set(if failing { 1.0 } else { 0.0 });
+    }
+
+    /// Whether it rests, as somebody wants; then nothing is known of what waits.
+    pub(super) fn rests(&self, rests: bool) {
+        self.paused.set(if rests { 1.0 } else { 0.0 });
+        self.failing(false);
     }
 
     /// Whether it stays away because another works under its name.

@@ -76,6 +76,8 @@ pub enum Refusal {
     },
     /// There are no tokens at all, so that nobody may change anything.
     NoTokens,
+    /// It was asked under a name that may be anybody's.
+    Host,
 }
 
 impl Refusal {
@@ -87,6 +89,7 @@ impl Refusal {
             Self::WrongToken => "wrong_token",
             Self::Role { .. } => "role",
             Self::NoTokens => "no_tokens",
+            Self::Host => "host",
         }
     }
 
@@ -96,6 +99,7 @@ impl Refusal {
         match self {
             Self::NoToken | Self::WrongToken => StatusCode::UNAUTHORIZED,
             Self::Role { .. } | Self::NoTokens => StatusCode::FORBIDDEN,
+            Self::Host => StatusCode::MISDIRECTED_REQUEST,
         }
     }
 }
@@ -114,6 +118,9 @@ impl std::fmt::Display for Refusal {
                 "{name} is {}, and this needs {}: use another token, or change its role in [[admin.token]] and restart",
                 is.name(),
                 needs.name()
+            ),
+            Self::Host => f.write_str(
+                "ask by the address (127.0.0.1) or as localhost, or add an [[admin.token]]: without tokens other names are not answered",
             ),
             Self::NoTokens => f.write_str(
                 "changes need a token, and there is none: add an [[admin.token]] to the settings and restart",

@@ -2,9 +2,10 @@
 //!
 //! Comes in: the address and the certificate. Goes out: connections, ready to be read.
 //! Guarantees: who is slow in the handshake, or never ends it, keeps nobody else waiting; at most [`OPEN_MAX`] connections are
-//! open; a renewed certificate is shown to who connects within ten seconds after. On failure: an address that is in use, or a
+//! open, and none on which nothing happens; a renewed certificate is shown to who connects within ten seconds after. On failure: an address that is in use, or a
 //! certificate that cannot be read, ends the program at the start; later ones are logged, and the one before stays.
 
+use std::future::Future as _;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -17,6 +18,7 @@ use axum::serve::IncomingStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Sleep;
 use tokio_native_tls::{TlsAcceptor, TlsStream};
 
 use crate::supervise::Error;
@@ -26,6 +28,8 @@ use crate::tls::{Renewals, Tls};
 const OPEN_MAX: usize = 128;
 /// A handshake takes no longer.
 const HANDSHAKE: Duration = Duration::from_secs(5);
+/// A connection on which nothing comes or goes for so long is closed: events go each second, scrapes come every 15 s.
+const IDLE_MAX: Duration = Duration::from_secs(30);
 /// After an error of the machine (no descriptors left) it is tried again so soon.
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -45,10 +49,29 @@ impl Connected<IncomingStream<'_, Listener>> for Peer {
     }
 }
 
-/// What was accepted; counts as open until it is dropped.
+/// What was accepted; counts as open until it is dropped, and breaks when nothing comes or goes for [`IDLE_MAX`].
 pub(super) struct Connection {
     stream: Stream,
+    idle: Pin<Box<Sleep>>,
     _open: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    fn new(stream: Stream, open: OwnedSemaphorePermit) -> Self {
+        Self { stream, idle: Box::pin(tokio::time::sleep(IDLE_MAX)), _open: open }
+    }
+
+    /// Bytes came or went; or nothing did, for how long?
+    fn passed<T>(&mut self, cx: &mut Context<'_>, done: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if done.is_ready() {
+            self.idle.as_mut().reset(tokio::time::Instant::now() + IDLE_MAX);
+            return done;
+        }
+        match self.idle.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
+        }
+    }
 }
 
 enum Stream {
@@ -109,7 +132,7 @@ async fn accept(listener: TcpListener, shown: Option<Shown>, give: mpsc::Sender<
                     Err(_) => return tracing::debug!(%peer, "admin port: no handshake in time"),
                 },
             };
-            if give.send((Connection { stream, _open: permit }, peer)).await.is_err() {
+            if give.send((Connection::new(stream, permit), peer)).await.is_err() {
                 tracing::debug!(%peer, "admin port: closed");
             }
         });
@@ -143,32 +166,40 @@ impl Shown {
 
 impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
+        let own = self.get_mut();
+        let done = match &mut own.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
+        };
+        own.passed(cx, done)
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().stream {
+        let own = self.get_mut();
+        let done = match &mut own.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
             Stream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
+        };
+        own.passed(cx, done)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
+        let own = self.get_mut();
+        let done = match &mut own.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
+        };
+        own.passed(cx, done)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
+        let own = self.get_mut();
+        let done = match &mut own.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
+        };
+        own.passed(cx, done)
     }
 }

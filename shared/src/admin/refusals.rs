@@ -26,7 +26,7 @@ pub(super) struct Refusals {
 
 impl Refusals {
     pub(super) fn new(audit: Audit) -> Self {
-        for reason in ["no_token", "wrong_token", "role", "no_tokens"] {
+        for reason in ["no_token", "wrong_token", "role", "no_tokens", "host"] {
             counter!("weir_admin_refused_total", "reason" => reason).increment(0);
         }
         Self { audit, lately: Mutex::default() }

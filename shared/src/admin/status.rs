@@ -85,7 +85,7 @@ pub(super) fn json_of(admin: &Admin, page: &str, uptime: Duration) -> Value {
 /// The events of one reader, from the alerts that are kept on.
 pub(super) fn events(
     feed: Feed,
-    status: impl Fn() -> Value + Send + 'static,
+    status: impl Fn() -> Arc<str> + Send + 'static,
 ) -> impl Stream<Item = Result<Event, Infallible>> + Send {
     /// What is to be sent, the next alert, and whether it is the first round.
     type State = (VecDeque<Event>, u64, bool);
@@ -98,7 +98,7 @@ pub(super) fn events(
             let (alerts, from) = feed.from(next);
             next = from;
             waiting.extend(alerts.iter().map(|alert| Event::default().event("alert").data(alert.as_ref())));
-            waiting.push_back(Event::default().event("status").data(status().to_string()));
+            waiting.push_back(Event::default().event("status").data(status()));
         }
         let event = waiting.pop_front()?;
         Some((Ok(event), (feed, status, (waiting, next, false))))

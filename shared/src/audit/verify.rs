@@ -60,7 +60,9 @@ pub fn verify(folder: &Path, head: Option<(u64, &str)>) -> Result<String, String
         let stem = file.trim_end_matches(ENDING);
         let name = stem.rsplit_once('.').map_or(stem, |(name, _)| name);
         let chain = chains.entry(name.to_owned()).or_default();
-        let text = std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let mut text = std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        // What is being written now, or was torn: the next start says so.
+        text.truncate(text.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1));
         for (at, line) in text.split(|b| *b == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
             let mut wrong = |why: &str| problems.push(format!("{file}:{}: {why}", at + 1));
             match Line::read(line) {

@@ -278,7 +278,8 @@ impl<'a> Follower<'a> {
         let refused = verdicts.values().filter(|(state, _)| *state == State::Refused).count();
         self.measures.loaded(changed, refused);
         if let Some(audit) = self.rules.0.audit.get() {
-            let authors = look::authors(connection).await?;
+            // What came into force is written down also when this cannot be said.
+            let authors = look::authors(connection).await.unwrap_or_default();
             let told = audited::Told { number, authors: &authors, said: &picture.mine };
             if changed {
                 told.in_force(audit, stood.as_ref(), &decision.force);

@@ -205,7 +205,7 @@ function sinkBoxes() {
       fact("lag, oldest", age, "seconds", age > 60 ? "warn" : ""), mean("write", `${s}write_seconds`, of),
       trouble("dead letters", sum(`${s}dead_letters_total`, of)), trouble("retries", sum(`${s}retries_total`, of)),
       fact("skipped", sum(`${s}skipped_total`, of)), trouble("refused for now", sum(`${s}sent_again_total`, of)),
-    ], good(sum(`${s}fenced`, of) > 0 ? "fenced" : sum(`${s}failing`, of) > 0 && "failing"));
+    ], sum(`${s}paused`, of) > 0 ? word("paused", "warn") : good(sum(`${s}fenced`, of) > 0 ? "fenced" : sum(`${s}failing`, of) > 0 && "failing"));
   });
 }
 function machineBoxes() {

@@ -143,7 +143,7 @@ async function readEvents(body, came) {
     const lines = (rest + value).split("\n");
     rest = lines.pop();
     for (const line of lines.map((l) => l.replace(/\r$/, ""))) {
-      const [, field, text] = /^([^:]*):? ?(.*)$/.exec(line);
+      const [, field, text] = /^([^:]*):? ?(.*)$/s.exec(line);
       if (line === "") { if (data.length > 0) on(event || "message", data.join("\n")); event = ""; data = []; }
       else if (field === "event") event = text;
       else if (field === "data") data.push(text);
