@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `GET /live`, `/ready` | everybody | 200 while the threads get on, while the program does its job; else 503 with reasons |
 //! | `GET /` | everybody | the status page ([`PAGE`]); holds no data |
-//! | `GET /metrics`, `/api/status`, `/api/events` | viewer | Prometheus' text; JSON; events ([`status`]) |
+//! | `GET /metrics`, `/api/status`, `/api/events` | viewer | Prometheus' text; JSON; events ([`mod@status`]) |
 //! | `POST /api/<action>` | as the [`Action`] says | a JSON object comes in, the answer is JSON |
 //!
 //! Comes in: the section `admin`, the checks and the actions of the program. Goes out: HTTP or HTTPS, on loopback by default.
