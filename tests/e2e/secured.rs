@@ -182,7 +182,7 @@ impl Scene<'_> {
              WHERE startsWith(device, '{run}-')"
         ))?;
         self.oracle.refresh_elasticsearch()?;
-        let query = json!({ "size": 2 * READINGS, "track_total_hits": true, "query": { "prefix": { "device": run } } });
+        let query = json!({ "size": (2 + SHORT_ROUNDS) * READINGS, "track_total_hits": true, "query": { "prefix": { "device": run } } });
         let found = self.oracle.in_elasticsearch("weir-readings-*/_search", &query)?;
         let hits = found["hits"]["hits"].as_array().cloned().unwrap_or_default();
         let mut numbers: Vec<_> = hits.iter().map(|hit| hit["_source"]["values"]["n"].to_string()).collect();
