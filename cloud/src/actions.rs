@@ -65,9 +65,10 @@ pub(crate) fn all(
             if body.to.is_some() && direction != Direction::Rollback {
                 return Err("\"to\" belongs to rules/rollback".to_owned());
             }
+            let of = |version| json!({body.id.as_str(): version});
             let change = cli::Change {
                 direction,
-                id: body.id,
+                id: body.id.clone(),
                 to: body.to,
                 author: caller.name.clone(),
                 note: body.note,
@@ -75,7 +76,7 @@ pub(crate) fn all(
             let (before, after) =
                 cli::change(&rules, if direction == Direction::Disable { none() } else { dims() }, &change)
                     .map_err(|e| e.to_string())?;
-            Ok(Done { before: json!(before), after: json!(after) })
+            Ok(Done { before: of(before), after: of(after) })
         };
         Action { path, role: Role::Admin, run: Arc::new(run) }
     };

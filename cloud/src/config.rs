@@ -58,16 +58,16 @@ impl Error {
     }
 }
 
-/// Reads and checks a file.
-pub(crate) fn load(path: &Path) -> Result<Config, Error> {
+/// Reads and checks a file; its text comes with it.
+pub(crate) fn load(path: &Path) -> Result<(Config, String), Error> {
     let name = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|e| Error::File(name.clone(), e))?;
-    Ok(parse(&name, &text)?)
+    Ok((parse(&name, &text)?, text))
 }
 
-/// A file that was checked, with every key and no secret.
-pub(crate) fn shown(path: &Path) -> Result<String, weir_shared::supervise::Error> {
-    weir_shared::config::shown(&std::fs::read_to_string(path)?, &format!("{REFERENCE}{ARRAYS}"))
+/// A text that was checked, with every key and no secret.
+pub(crate) fn shown(text: &str) -> Result<String, weir_shared::supervise::Error> {
+    weir_shared::config::shown(text, &format!("{REFERENCE}{ARRAYS}"))
 }
 
 fn parse(name: &str, text: &str) -> Result<Config, Problems> {
@@ -148,8 +148,8 @@ mod tests {
 
     #[test]
     fn what_is_printed_reads_as_the_same() {
-        let shown = weir_shared::config::shown("slot = 'x'", &format!("{REFERENCE}{ARRAYS}")).unwrap();
-        let (printed, short) = (parse("printed", &shown).unwrap(), parse("short", "slot = 'x'").unwrap());
+        let all = shown("slot = 'x'").unwrap();
+        let (printed, short) = (parse("printed", &all).unwrap(), parse("short", "slot = 'x'").unwrap());
         assert_eq!(format!("{printed:?}"), format!("{short:?}"));
     }
 

@@ -54,7 +54,7 @@ impl Server {
     /// Without TLS.
     #[cfg(test)]
     pub(crate) fn plain(url: &str) -> Self {
-        Self { url: Opts::from_url(url).unwrap(), tls: None }
+        Self { url: Opts::from_url(url).expect("the url of a test"), tls: None }
     }
 
     /// The database that the url names.

@@ -32,7 +32,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use weir_shared::audit::{self, cli::AuditCommand};
 use weir_shared::doctor::{self, Doctor};
-use weir_shared::top::{self, Row, Unit};
+use weir_shared::top::{self, Row, Unit, row};
 
 use crate::pipeline::Roles;
 use crate::rules::cli::{Dims, Failed, RulesCommand};
@@ -42,33 +42,28 @@ const BAD_CONFIG: u8 = 64;
 const MISSING_FILE: u8 = 66;
 
 /// What `top` shows.
-const ROWS: [Row; 20] = {
-    const fn row(title: &'static str, metric: &'static str, unit: Unit, by: &'static str) -> Row {
-        Row { title, metric, unit, by }
-    }
-    [
-        row("received", "weir_cloud_process_received_total", Unit::PerSecond, "topic"),
-        row("behind, records", "weir_cloud_process_lag_records", Unit::Number, "topic"),
-        row("sent on", "weir_cloud_process_enriched_total", Unit::PerSecond, "topic"),
-        row("repeats", "weir_cloud_process_repeats_total", Unit::PerSecond, ""),
-        row("filtered", "weir_cloud_process_filtered_total", Unit::PerSecond, ""),
-        row("rejected", "weir_cloud_process_rejected_total", Unit::PerSecond, "reason"),
-        row("waiting for a row", "weir_cloud_process_held_records", Unit::Number, ""),
-        row("alerts", "weir_cloud_process_alerts_total", Unit::PerSecond, ""),
-        row("dimension rows", "weir_cloud_dimension_rows", Unit::Number, "dimension"),
-        row("dimension age", "weir_cloud_dimension_age_seconds", Unit::Seconds, "dimension"),
-        row("rules in force", "weir_cloud_rules_active", Unit::Number, ""),
-        row("rules refused", "weir_cloud_rules_refused", Unit::Number, ""),
-        row("rule matched", "weir_cloud_rule_matched_total", Unit::PerSecond, "rule"),
-        row("stored in", "weir_cloud_sink_rows_total", Unit::PerSecond, "sink"),
-        row("behind, records, of", "weir_cloud_sink_lag_records", Unit::Number, "sink"),
-        row("retries of", "weir_cloud_sink_retries_total", Unit::PerSecond, "sink"),
-        row("dead letters of", "weir_cloud_sink_dead_letters_total", Unit::PerSecond, "sink"),
-        row("CPU seconds", "process_cpu_seconds_total", Unit::PerSecond, ""),
-        row("memory", "process_resident_memory_bytes", Unit::Bytes, ""),
-        row("open files", "process_open_fds", Unit::Number, ""),
-    ]
-};
+const ROWS: [Row; 20] = [
+    row("received", "weir_cloud_process_received_total", Unit::PerSecond, "topic"),
+    row("behind, records", "weir_cloud_process_lag_records", Unit::Number, "topic"),
+    row("sent on", "weir_cloud_process_enriched_total", Unit::PerSecond, "topic"),
+    row("repeats", "weir_cloud_process_repeats_total", Unit::PerSecond, ""),
+    row("filtered", "weir_cloud_process_filtered_total", Unit::PerSecond, ""),
+    row("rejected", "weir_cloud_process_rejected_total", Unit::PerSecond, "reason"),
+    row("waiting for a row", "weir_cloud_process_held_records", Unit::Number, ""),
+    row("alerts", "weir_cloud_process_alerts_total", Unit::PerSecond, ""),
+    row("dimension rows", "weir_cloud_dimension_rows", Unit::Number, "dimension"),
+    row("dimension age", "weir_cloud_dimension_age_seconds", Unit::Seconds, "dimension"),
+    row("rules in force", "weir_cloud_rules_active", Unit::Number, ""),
+    row("rules refused", "weir_cloud_rules_refused", Unit::Number, ""),
+    row("rule matched", "weir_cloud_rule_matched_total", Unit::PerSecond, "rule"),
+    row("stored in", "weir_cloud_sink_rows_total", Unit::PerSecond, "sink"),
+    row("behind, records, of", "weir_cloud_sink_lag_records", Unit::Number, "sink"),
+    row("retries of", "weir_cloud_sink_retries_total", Unit::PerSecond, "sink"),
+    row("dead letters of", "weir_cloud_sink_dead_letters_total", Unit::PerSecond, "sink"),
+    row("CPU seconds", "process_cpu_seconds_total", Unit::PerSecond, ""),
+    row("memory", "process_resident_memory_bytes", Unit::Bytes, ""),
+    row("open files", "process_open_fds", Unit::Number, ""),
+];
 
 #[derive(Parser)]
 #[command(name = "weir-cloud", version, about = "Edge-to-cloud sensor ingestion: the cloud's side")]
@@ -159,8 +154,8 @@ pub fn main() -> ExitCode {
         }
         _ => {}
     }
-    let config = match config::load(&cli.config) {
-        Ok(config) => config,
+    let (config, text) = match config::load(&cli.config) {
+        Ok(loaded) => loaded,
         Err(error) => {
             tracing::error!("bad configuration\n{error}");
             return ExitCode::from(if error.is_of_files() { MISSING_FILE } else { BAD_CONFIG });
@@ -169,10 +164,12 @@ pub fn main() -> ExitCode {
     let roles = match cli.command {
         // Answered above, without a configuration.
         Command::Reference | Command::Manual { .. } => return ExitCode::SUCCESS,
-        Command::Check { connect, print } => return ended(checked(&cli.config, &config, connect, print)),
+        Command::Check { connect, print } => {
+            return ended(checked((&cli.config, &text), &config, connect, print));
+        }
         Command::Init { dry_run } => return ended(init::run(&config, dry_run)),
         Command::Verify(asked) => return ended(verified(&config, &asked)),
-        Command::Doctor(asked) => return ended(examined(&cli.config, &config, &asked)),
+        Command::Doctor(asked) => return ended(examined(&text, &config, &asked)),
         Command::Top(asked) => return ended(top::run(&config.admin, &ROWS, &asked)),
         Command::Audit { command } => {
             let found = audit::cli::run(&command, config.audit.as_deref());
@@ -192,22 +189,19 @@ pub fn main() -> ExitCode {
             Roles::sinks(names)
         }
     };
-    let shown = match config::shown(&cli.config) {
-        Ok(shown) => shown,
-        Err(error) => return ended(Err(error)),
-    };
-    ended(pipeline::run(config, (&cli.config.display().to_string(), &shown), &roles))
+    let file = cli.config.display().to_string();
+    ended(config::shown(&text).and_then(|shown| pipeline::run(config, (&file, &shown), &roles)))
 }
 
 /// What is said of a configuration that is right.
 fn checked(
-    path: &Path,
+    (path, text): (&Path, &str),
     config: &config::Config,
     connect: bool,
     print: bool,
 ) -> Result<(), weir_shared::supervise::Error> {
     if print {
-        said(&config::shown(path)?)?;
+        said(&config::shown(text)?)?;
     }
     match connect {
         true => doctor::print(&connect::all(config)),
@@ -218,11 +212,11 @@ fn checked(
 
 /// What the doctor finds.
 fn examined(
-    path: &Path,
+    text: &str,
     config: &config::Config,
     asked: &doctor::Asked,
 ) -> Result<(), weir_shared::supervise::Error> {
-    let shown = config::shown(path)?;
+    let shown = config::shown(text)?;
     let doctor = Doctor { program: "weir-cloud", shown: &shown, admin: &config.admin };
     doctor.run(connect::all(config), asked)
 }

@@ -119,15 +119,6 @@ enum Failure {
 #[error("{0}")]
 pub(crate) struct Refused(String);
 
-/// What lies at the bottom of an error of an HTTP client; its own text only repeats the address.
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
-}
-
 /// Makes the tables, indices and templates of the enabled stores; with `dry_run` only prints them.
 ///
 /// # Errors

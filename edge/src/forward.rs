@@ -47,17 +47,6 @@ use ranges::{Bounds, RANGES_MAX, Ranges};
 use refusals::Refusals;
 pub(crate) use settings::KafkaConfig;
 
-/// Asks Kafka how many partitions each of our topics has.
-///
-/// # Errors
-/// Why it does not say.
-pub(crate) fn partitions(config: &KafkaConfig) -> Result<Partitions, String> {
-    Producer::new(config).and_then(|producer| producer.partitions()).map_err(|trouble| match trouble {
-        Trouble::Retry(why) => why,
-        Trouble::Fatal(error) => error.to_string(),
-    })
-}
-
 /// Without an acknowledgement for this long, while records wait for one, Kafka counts as away.
 const SILENCE: Duration = Duration::from_secs(5);
 /// After so much silence a new producer tries, whatever this one believes of its brokers.
@@ -77,6 +66,17 @@ const AGE_BATCHES_MAX: usize = 1_000;
 const BACKLOG_BYTES: u64 = 1 << 20;
 /// How long the ingest stage may take to open a stream.
 const OPENING: Duration = Duration::from_secs(10);
+
+/// Asks Kafka how many partitions each of our topics has.
+///
+/// # Errors
+/// Why it does not say.
+pub(crate) fn partitions(config: &KafkaConfig) -> Result<Partitions, String> {
+    Producer::new(config).and_then(|producer| producer.partitions()).map_err(|trouble| match trouble {
+        Trouble::Retry(why) => why,
+        Trouble::Fatal(error) => error.to_string(),
+    })
+}
 
 /// What the stage is connected to.
 pub(crate) struct Wiring {

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use weir_shared::audit::{self, cli::AuditCommand};
 use weir_shared::doctor::{self, Doctor};
-use weir_shared::top::{self, Row, Unit};
+use weir_shared::top::{self, Row, Unit, row};
 
 mod config;
 mod connect;
@@ -40,32 +40,27 @@ pub mod fuzzing;
 mod forward;
 
 /// What `top` shows.
-const ROWS: [Row; 19] = {
-    const fn row(title: &'static str, metric: &'static str, unit: Unit, by: &'static str) -> Row {
-        Row { title, metric, unit, by }
-    }
-    [
-        row("connected to MQTT", "weir_edge_mqtt_connected", Unit::Number, ""),
-        row("messages received", "weir_edge_messages_received_total", Unit::PerSecond, ""),
-        row("messages acknowledged", "weir_edge_messages_acknowledged_total", Unit::PerSecond, ""),
-        row("rows of files", "weir_edge_file_rows_total", Unit::PerSecond, ""),
-        row("readings kept", "weir_edge_readings_kept_total", Unit::PerSecond, ""),
-        row("rejected", "weir_edge_rejected_total", Unit::PerSecond, "reason"),
-        row("filtered", "weir_edge_filtered_total", Unit::PerSecond, ""),
-        row("journal", "weir_edge_journal_bytes", Unit::Bytes, "flow"),
-        row("journal's budget", "weir_edge_journal_budget_bytes", Unit::Bytes, "flow"),
-        row("journal full in", "weir_edge_journal_seconds_until_full", Unit::Seconds, "flow"),
-        row("disk free", "weir_edge_disk_free_bytes", Unit::Bytes, "flow"),
-        row("window results", "weir_edge_window_results_total", Unit::PerSecond, "flow"),
-        row("late readings", "weir_edge_late_readings_total", Unit::PerSecond, "flow"),
-        row("connected to Kafka", "weir_edge_kafka_connected", Unit::Number, "flow"),
-        row("records forwarded", "weir_edge_records_forwarded_total", Unit::PerSecond, "flow"),
-        row("held back", "weir_edge_held_bytes", Unit::Bytes, "flow"),
-        row("oldest held", "weir_edge_held_seconds", Unit::Seconds, "flow"),
-        row("CPU seconds", "process_cpu_seconds_total", Unit::PerSecond, ""),
-        row("memory", "process_resident_memory_bytes", Unit::Bytes, ""),
-    ]
-};
+const ROWS: [Row; 19] = [
+    row("connected to MQTT", "weir_edge_mqtt_connected", Unit::Number, ""),
+    row("messages received", "weir_edge_messages_received_total", Unit::PerSecond, ""),
+    row("messages acknowledged", "weir_edge_messages_acknowledged_total", Unit::PerSecond, ""),
+    row("rows of files", "weir_edge_file_rows_total", Unit::PerSecond, ""),
+    row("readings kept", "weir_edge_readings_kept_total", Unit::PerSecond, ""),
+    row("rejected", "weir_edge_rejected_total", Unit::PerSecond, "reason"),
+    row("filtered", "weir_edge_filtered_total", Unit::PerSecond, ""),
+    row("journal", "weir_edge_journal_bytes", Unit::Bytes, "flow"),
+    row("journal's budget", "weir_edge_journal_budget_bytes", Unit::Bytes, "flow"),
+    row("journal full in", "weir_edge_journal_seconds_until_full", Unit::Seconds, "flow"),
+    row("disk free", "weir_edge_disk_free_bytes", Unit::Bytes, "flow"),
+    row("window results", "weir_edge_window_results_total", Unit::PerSecond, "flow"),
+    row("late readings", "weir_edge_late_readings_total", Unit::PerSecond, "flow"),
+    row("connected to Kafka", "weir_edge_kafka_connected", Unit::Number, "flow"),
+    row("records forwarded", "weir_edge_records_forwarded_total", Unit::PerSecond, "flow"),
+    row("held back", "weir_edge_held_bytes", Unit::Bytes, "flow"),
+    row("oldest held", "weir_edge_held_seconds", Unit::Seconds, "flow"),
+    row("CPU seconds", "process_cpu_seconds_total", Unit::PerSecond, ""),
+    row("memory", "process_resident_memory_bytes", Unit::Bytes, ""),
+];
 
 /// Takes sensor data from MQTT, keeps it safe on disk, and forwards it to Kafka exactly once.
 #[derive(Parser)]

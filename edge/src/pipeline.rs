@@ -110,7 +110,7 @@ pub(crate) fn run(config: Config, file: &str, shown: &str) -> Result<()> {
     let mut supervisor = Supervisor::new();
     let live = admin.live.clone();
     let ready = admin.ready.clone();
-    let admin_tls = config.admin.tls.clone();
+    watch_certificates(&mut supervisor, &config)?;
     supervisor.spawn("admin", move |stop| admin::serve(config.admin, admin, &stop))?;
     let mut lanes = Vec::new();
     for Opened { lane, forwarder, windows } in flows {
@@ -132,14 +132,6 @@ pub(crate) fn run(config: Config, file: &str, shown: &str) -> Result<()> {
         let nudge = || drop(waiting.try_send(Event::Nudge));
         pulses.watch(&live, &shown, nudge, &stop)
     })?;
-    let peers = [("mqtt", &config.mqtt.tls), ("kafka", &config.kafka.security.tls), ("admin", &admin_tls)];
-    let peers: Vec<_> =
-        peers.into_iter().filter_map(|(name, tls)| Some((name.to_owned(), tls.clone()?))).collect();
-    if !peers.is_empty() {
-        supervisor.spawn("certificates", move |stop| {
-            expiry::watch("weir_edge_tls_not_after_seconds", &peers, &stop)
-        })?;
-    }
     let source = mqtt::Wiring { events, durable, session, open: opened, connected, ready };
     spawn_sources(&mut supervisor, config.files, config.mqtt, marks, source)?;
     supervisor.run(STOP).map_err(|e| anyhow::anyhow!(e)).context("weir-edge stopped")
@@ -157,6 +149,20 @@ fn admin(config: &Config) -> Result<Admin> {
         audit: Audit::new(config.audit.clone(), &config.kafka.edge),
         actions: Vec::new(),
     })
+}
+
+/// Tells when certificates end, where there are some.
+fn watch_certificates(supervisor: &mut Supervisor, config: &Config) -> Result<()> {
+    let Config { mqtt, kafka, admin, .. } = config;
+    let peers = [("mqtt", &mqtt.tls), ("kafka", &kafka.security.tls), ("admin", &admin.tls)];
+    let peers: Vec<_> =
+        peers.into_iter().filter_map(|(name, tls)| Some((name.to_owned(), tls.clone()?))).collect();
+    if !peers.is_empty() {
+        supervisor.spawn("certificates", move |stop| {
+            expiry::watch("weir_edge_tls_not_after_seconds", &peers, &stop)
+        })?;
+    }
+    Ok(())
 }
 
 /// Starts the sources that have something to read; the senders of events of the others end here.

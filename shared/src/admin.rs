@@ -188,9 +188,7 @@ impl Port {
     )]
     fn caller(&self, headers: &HeaderMap, peer: Peer, what: &str, needs: Role) -> Result<Caller, Response> {
         self.asked(headers, needs).map_err(|refusal: Refusal| {
-            // It may write to a disk.
-            let (refusals, noted, what) = (Arc::clone(&self.refusals), refusal.clone(), what.to_owned());
-            drop(tokio::task::spawn_blocking(move || refusals.note(&noted, peer.0, &what)));
+            self.refusals.note(&refusal, peer.0, what);
             let mut answer = (refusal.status(), format!("{refusal}\n")).into_response();
             if refusal.status() == StatusCode::UNAUTHORIZED {
                 let scheme = header::HeaderValue::from_static("Bearer");
@@ -203,7 +201,7 @@ impl Port {
     /// While everybody may look, a name that leads here is not enough: a page of somebody else may have brought it about.
     fn asked(&self, headers: &HeaderMap, needs: Role) -> Result<Caller, Refusal> {
         let is_local = self.config.listen.is_some_and(|listen| listen.ip().is_loopback());
-        if self.config.access.0.is_empty() && is_local && !names_an_address(headers) {
+        if self.config.access.0.is_empty() && is_local && !access::names_an_address(headers) {
             return Err(Refusal::Host);
         }
         self.config.access.caller(headers, needs)
@@ -216,8 +214,7 @@ impl Port {
 
     fn status(&self) -> Arc<str> {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((at, status)) = made.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
-            tracing::trace!(age = ?at.elapsed(), "status");
+        if let Some((_, status)) = made.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
             return Arc::clone(status);
         }
         let status: Arc<str> =
@@ -225,15 +222,6 @@ impl Port {
         *made = Some((clock::instant(), Arc::clone(&status)));
         status
     }
-}
-
-/// Whether the request was sent to an address, or to this machine's own name for itself.
-fn names_an_address(headers: &HeaderMap) -> bool {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let name =
-        host.rsplit_once(':').map_or(host, |(name, port)| if port.ends_with(']') { host } else { name });
-    let name = name.trim_matches(['[', ']']);
-    name.is_empty() || name == "localhost" || name.parse::<std::net::IpAddr>().is_ok()
 }
 
 fn page(kind: &'static str, text: &'static str) -> impl IntoResponse {

@@ -3,15 +3,17 @@
 //! Format: `<name>.audit.jsonl`, a JSON object per line:
 //!
 //! ```text
-//! {"n":17,"time":"2026-11-22T20:15:00.123Z","who":"anna","role":"admin","action":"rules.rollback","subject":"limit-t",
-//!  "before":4,"after":3,"result":"done","previous":"<64 hex>","hash":"<64 hex>"}
+//! {"n":17,"time":"2026-11-22T20:15:00.123Z","who":"anna","role":"admin","action":"rules.rollback","subject":"from 10.0.0.7",
+//!  "before":{"limit-t":4},"after":{"limit-t":3},"result":"done","previous":"<64 hex>","hash":"<64 hex>"}
 //! ```
 //! `hash` is the SHA-256 of the line's bytes up to `,"hash"`; `previous` is the hash of the entry before, or 64 zeros. A file
 //! that has become large is renamed to `<name>.<n of its first entry>.audit.jsonl`, and the chain goes on in a new one.
+//! Files put aside may be archived and removed, the oldest first: [`verify`] is then told what the first one left is bound to.
 //! Guarantees: an entry is on disk before [`Audit::record`] returns; one that was altered, added or taken out is found by
 //! [`verify`]; entries cut off at the end are, when a head that was seen later is known: every entry is in the program's log
 //! too, with its number and hash, and that log is usually kept elsewhere.
-//! On failure: `record` says why. A line that a power cut tore is taken out at the next start, and an entry says so.
+//! On failure: `record` says why. In place of a line that a power cut tore stands, from the next start on, an entry that holds
+//! what was left of it. A log whose last entry cannot be read is not written on: it must be moved away first.
 
 pub mod cli;
 pub mod settings;
@@ -27,6 +29,7 @@ use serde_json::{Value, json};
 
 use crate::clock;
 use crate::config::Section;
+use crate::record::hex;
 
 /// A file that has become larger is put aside.
 const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -36,6 +39,8 @@ const FIRST: &str = "00000000000000000000000000000000000000000000000000000000000
 const ENDING: &str = ".audit.jsonl";
 /// Longest text of a value in an entry, in bytes.
 const TEXT_BYTES_MAX: usize = 64 << 10;
+/// Longest line about an entry in the program's log, in characters.
+const TOLD_CHARS_MAX: usize = 600;
 
 /// What somebody did, or tried to.
 #[derive(Clone, Debug, Default)]
@@ -76,7 +81,10 @@ struct Place {
 
 struct Open {
     file: File,
+    /// Up to here entries stand.
     bytes: u64,
+    /// What a failed write is cut back to: behind entries and what a torn one left.
+    kept: u64,
     /// Number of its first entry, where it has one.
     first: Option<u64>,
     next: u64,
@@ -110,19 +118,27 @@ impl Audit {
     /// # Errors
     /// Why it is not on disk. What it is about should then not be done.
     pub fn record(&self, entry: &Entry<'_>) -> Result<(), String> {
+        self.record_all(std::slice::from_ref(entry))
+    }
+
+    /// Writes several entries, which become durable together.
+    ///
+    /// # Errors
+    /// As [`Audit::record`]; then none of them is there.
+    pub fn record_all(&self, entries: &[Entry<'_>]) -> Result<(), String> {
+        if entries.is_empty() {
+            return Ok(());
+        }
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let written = inner.write(entry);
+        let written = inner.write(entries);
         inner.failing.set(f64::from(u8::from(written.is_err())));
         match &written {
-            Ok(()) => inner.entries.increment(1),
+            Ok(()) => inner.entries.increment(entries.len() as u64),
             Err(why) => {
                 inner.open = None;
-                tracing::error!(
-                    "audit: {why}; not written: {} {} {}",
-                    entry.who,
-                    entry.action,
-                    entry.subject
-                );
+                for Entry { who, action, subject, .. } in entries {
+                    tracing::error!("audit: {why}; not written: {who} {action} {subject}");
+                }
             }
         }
         written
@@ -143,9 +159,11 @@ impl Audit {
 }
 
 impl Inner {
-    fn write(&mut self, entry: &Entry<'_>) -> Result<(), String> {
+    fn write(&mut self, entries: &[Entry<'_>]) -> Result<(), String> {
         let Some(place) = &self.place else {
-            tracing::info!(target: "weir_audit", "{}", told(entry));
+            for entry in entries {
+                tracing::info!(target: "weir_audit", "{}", told(entry));
+            }
             return Ok(());
         };
         if self.open.is_none() {
@@ -155,7 +173,7 @@ impl Inner {
         if open.bytes >= FILE_BYTES_MAX {
             open.put_aside(place)?;
         }
-        open.append(entry)
+        open.append(entries)
     }
 }
 
@@ -170,26 +188,18 @@ impl Open {
         file.read_to_end(&mut text).map_err(|e| failed(&e))?;
         let whole = text.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
         let torn = String::from_utf8_lossy(&text[whole..]).into_owned();
-        if !torn.is_empty() {
-            file.set_len(whole as u64).map_err(|e| failed(&e))?;
-        }
+        let kept = text.len() as u64;
         text.truncate(whole);
         let mut lines = text.split(|b| *b == b'\n').filter(|line| !line.is_empty());
         let first = lines.next();
         let last = lines.next_back().or(first);
-        let (next, previous) = match (last, place.newest_before()) {
-            (Some(line), _) => {
-                let read = verify::Line::read(line).map_err(|why| {
-                    format!("its last line {why}: look at it by `audit verify`, and move the file away")
-                });
-                let line = read.map_err(|why| failed(&why))?;
-                (line.n + 1, line.hash)
-            }
-            (None, Some(line)) => (line.n + 1, line.hash),
-            (None, None) => (1, FIRST.to_owned()),
+        let line = match last {
+            Some(line) => Some(last_of(&path, line)?),
+            None => place.newest_before()?,
         };
+        let (next, previous) = line.map_or_else(|| (1, FIRST.to_owned()), |line| (line.n + 1, line.hash));
         let first = first.and_then(|line| verify::Line::read(line).ok()).map(|line| line.n);
-        let mut open = Self { file, bytes: whole as u64, first, next, previous };
+        let mut open = Self { file, bytes: whole as u64, kept, first, next, previous };
         if !torn.is_empty() {
             let entry = Entry {
                 action: "audit.torn",
@@ -198,27 +208,36 @@ impl Open {
                 subject: "the last line, not written whole",
                 ..Entry::default()
             };
-            open.append(&entry)?;
+            // It is longer than what it is written over, if that is not very long.
+            open.append(&[entry])?;
+            open.file.set_len(open.bytes).map_err(|e| failed(&e))?;
         }
         Ok(open)
     }
 
-    fn append(&mut self, entry: &Entry<'_>) -> Result<(), String> {
-        let (line, hash) = line(self.next, &time(), entry, &self.previous);
-        let failed = |e: std::io::Error| format!("the audit log cannot be written: {e}");
-        let written = self.file.seek(SeekFrom::Start(self.bytes)).and_then(|_| self.file.write_all(&line));
+    fn append(&mut self, entries: &[Entry<'_>]) -> Result<(), String> {
+        let (time, mut lines, mut hashes): (_, Vec<u8>, Vec<String>) = (time(), Vec::new(), Vec::new());
+        for (n, entry) in (self.next..).zip(entries) {
+            let (line, hash) = line(n, &time, entry, hashes.last().unwrap_or(&self.previous));
+            lines.extend(line);
+            hashes.push(hash);
+        }
+        let written = self.file.seek(SeekFrom::Start(self.bytes)).and_then(|_| self.file.write_all(&lines));
         if let Err(error) = written.and_then(|()| self.file.sync_data()) {
             // Half a line must not stand before the next one.
-            if let Err(error) = self.file.set_len(self.bytes) {
+            if let Err(error) = self.file.set_len(self.kept) {
                 tracing::debug!("audit: {error}");
             }
-            return Err(failed(error));
+            return Err(format!("the audit log cannot be written: {error}"));
         }
-        tracing::info!(target: "weir_audit", "{} {hash}: {}", self.next, told(entry));
-        self.bytes += line.len() as u64;
+        self.bytes += lines.len() as u64;
+        self.kept = self.bytes;
         self.first.get_or_insert(self.next);
-        self.next += 1;
-        self.previous = hash;
+        for (entry, hash) in entries.iter().zip(hashes) {
+            tracing::info!(target: "weir_audit", "{} {hash}: {}", self.next, told(entry));
+            self.next += 1;
+            self.previous = hash;
+        }
         Ok(())
     }
 
@@ -228,9 +247,12 @@ impl Open {
         let aside =
             place.folder.join(format!("{}.{:012}{ENDING}", place.name, self.first.unwrap_or_default()));
         let failed = |e: std::io::Error| format!("{}: {e}", path.display());
+        if aside.exists() {
+            return Err(format!("{} is there already: move it away", aside.display()));
+        }
         std::fs::rename(&path, aside).map_err(failed)?;
         self.file = place.open().map_err(failed)?;
-        (self.bytes, self.first) = (0, None);
+        (self.bytes, self.kept, self.first) = (0, 0, None);
         Ok(())
     }
 }
@@ -256,12 +278,23 @@ impl Place {
     }
 
     /// The last entry of the newest file that was put aside.
-    fn newest_before(&self) -> Option<verify::Line> {
+    fn newest_before(&self) -> Result<Option<verify::Line>, String> {
         let own = self.path();
-        let older = files(&self.folder, Some(&self.name)).ok()?.into_iter().rfind(|file| *file != own)?;
-        let text = std::fs::read(older).ok()?;
-        verify::Line::read(text.trim_ascii_end().rsplit(|b| *b == b'\n').next()?).ok()
+        let all = files(&self.folder, Some(&self.name));
+        let all = all.map_err(|e| format!("{}: {e}", self.folder.display()))?;
+        let Some(older) = all.into_iter().rfind(|file| *file != own) else { return Ok(None) };
+        let text = std::fs::read(&older).map_err(|e| format!("{}: {e}", older.display()))?;
+        let last = text.trim_ascii_end().rsplit(|b| *b == b'\n').next().unwrap_or_default();
+        last_of(&older, last).map(Some)
     }
+}
+
+/// The last line of a file: what comes is bound to it.
+fn last_of(file: &Path, line: &[u8]) -> Result<verify::Line, String> {
+    verify::Line::read(line).map_err(|why| {
+        let file = file.display();
+        format!("{file}: its last line {why}: look at it by `audit verify`, and move the file away")
+    })
 }
 
 /// Files of the log, oldest first; of one name, or of all.
@@ -311,14 +344,6 @@ fn line(n: u64, time: &str, entry: &Entry<'_>, previous: &str) -> (Vec<u8>, Stri
     (format!("{start},\"hash\":\"{hash}\"}}\n").into_bytes(), hash)
 }
 
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a String takes everything");
-        text
-    })
-}
-
 fn time() -> String {
     let now = jiff::Timestamp::from_millisecond(clock::wall_ms()).unwrap_or_default();
     format!("{now:.3}")
@@ -331,7 +356,9 @@ fn told(entry: &Entry<'_>) -> String {
         (before, after) => format!(", {before} → {after}"),
     };
     let text = format!("{who} {} {}{changed}: {}", entry.action, entry.subject, entry.result);
-    text.chars().take(2_000).collect::<String>().replace(char::is_control, " ")
+    let shown: String = text.chars().take(TOLD_CHARS_MAX).collect();
+    let cut = if shown.len() < text.len() { " …" } else { "" };
+    shown.replace(char::is_control, " ") + cut
 }
 
 #[cfg(test)]

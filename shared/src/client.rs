@@ -125,8 +125,9 @@ impl Client {
     }
 }
 
-/// What lies at the bottom of an error of the client.
-fn root_cause(error: &dyn std::error::Error) -> String {
+/// What lies at the bottom of an error of an HTTP client; its own text only repeats the address.
+#[must_use]
+pub fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(inner) = cause.source() {
         cause = inner;

@@ -21,6 +21,8 @@ use crate::supervise::Error;
 
 /// Lines of the program's log that go into a bundle, where journald has them.
 const LOG_LINES: &str = "5000";
+/// Seconds that it may take to find them.
+const LOG_WAIT: &str = "10";
 
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -213,8 +215,11 @@ fn machine_text(program: &str) -> String {
 
 /// Its unit's log, where there is one; a log never holds a secret.
 fn log_of(program: &str) -> String {
-    let mut journal = std::process::Command::new("journalctl");
-    match journal.args(["--no-pager", "--unit", program, "--lines", LOG_LINES]).output() {
+    let mut journal = std::process::Command::new("timeout");
+    match journal
+        .args([LOG_WAIT, "journalctl", "--no-pager", "--unit", program, "--lines", LOG_LINES])
+        .output()
+    {
         Ok(output) => String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
         Err(error) => format!("journalctl: {error}; add the log of {program} yourself\n"),
     }

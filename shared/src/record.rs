@@ -18,6 +18,14 @@ pub const TIME_MS_MIN: i64 = 0;
 /// Latest time a reading may carry, in ms since 1970: 2262-01-01, the most that all stores hold.
 pub const TIME_MS_MAX: i64 = 9_214_646_400_000;
 
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+/// Bytes as lower-case hex digits.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().flat_map(|b| [b >> 4, b & 15]).map(|d| char::from(DIGITS[usize::from(d)])).collect()
+}
+
 /// One run of one edge: 128 random bits, made at each start of the process.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId(pub [u8; 16]);
@@ -29,7 +37,6 @@ impl StreamId {
     /// The 32 lower-case hex digits used in headers and JSON.
     #[must_use]
     pub fn to_hex(self) -> [u8; 32] {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut text = [0u8; 32];
         for (i, byte) in self.0.iter().enumerate() {
             text[2 * i] = DIGITS[usize::from(byte >> 4)];

@@ -46,6 +46,12 @@ pub struct Row {
     pub by: &'static str,
 }
 
+/// A row.
+#[must_use]
+pub const fn row(title: &'static str, metric: &'static str, unit: Unit, by: &'static str) -> Row {
+    Row { title, metric, unit, by }
+}
+
 /// How it is asked for.
 #[derive(Clone, Debug, Args)]
 pub struct Asked {
@@ -154,9 +160,9 @@ mod tests {
     use super::*;
 
     const ROWS: [Row; 3] = [
-        Row { title: "received", metric: "in_total", unit: Unit::PerSecond, by: "" },
-        Row { title: "sink", metric: "rows_total", unit: Unit::PerSecond, by: "sink" },
-        Row { title: "memory", metric: "memory_bytes", unit: Unit::Bytes, by: "" },
+        row("received", "in_total", Unit::PerSecond, ""),
+        row("sink", "rows_total", Unit::PerSecond, "sink"),
+        row("memory", "memory_bytes", Unit::Bytes, ""),
     ];
 
     #[test]

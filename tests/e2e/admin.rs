@@ -1,11 +1,12 @@
 //! The admin port of the real program with TLS and tokens: who may look, who may change, what the audit log says of it, and
 //! that the log shows when it was touched.
 //!
-//! The processor and the sink of MySQL run on the servers of the stack. A sink that is paused says so, and goes on; a rule is rolled back through the port; somebody's own SQL is written down too.
+//! The processor and the sinks run on the servers of the stack. A sink that is paused says so, and goes on; a rule is rolled
+//! back through the port; somebody's own SQL is written down too.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use reqwest::{Certificate, Client, RequestBuilder};
@@ -16,15 +17,22 @@ use weir_harness::certificates::{Certificates, Identity};
 use weir_harness::oracle::Oracle;
 use weir_harness::patience::holds_within;
 use weir_harness::programs::{Program, Programs};
+use weir_harness::stream::new_run_name;
 use weir_shared::metrics::page::samples;
+use weir_shared::wire;
 
 use crate::alone;
 use crate::first_light::first_light;
+use crate::own_tables::send;
+use crate::started::Started;
+use crate::status_page;
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(30);
 const VALID: (i64, i64) = (-1, 5);
 const RULE: &str = "e2e-admin";
+const RECORDS: u64 = 700;
+const TIME: i64 = 1_790_000_000_000;
 
 /// A token, longer than it must be.
 fn token(name: &str) -> String {
@@ -34,19 +42,13 @@ fn token(name: &str) -> String {
 struct Scene {
     program: Command,
     port: String,
+    oracle: Oracle,
+    brokers: String,
+    /// The device of its records: an earlier run may have left rows.
+    run: String,
     folder: PathBuf,
     http: Client,
     runtime: Runtime,
-}
-
-/// Killed when it is dropped, so also when a test fails.
-struct Started(Child);
-
-impl Drop for Started {
-    fn drop(&mut self) {
-        self.0.kill().expect("it is ours");
-        self.0.wait().expect("it is ours");
-    }
 }
 
 impl Scene {
@@ -88,8 +90,7 @@ impl Scene {
     }
 
     fn start(&self) -> Started {
-        let log = std::fs::File::create(self.folder.join("log")).unwrap();
-        let started = Started(self.command(&["run"]).stdout(Stdio::null()).stderr(log).spawn().unwrap());
+        let started = Started::new(&mut self.command(&["run"]), &self.folder.join("log"));
         let ready = || Ok(self.ask("/ready", "").0 == 200);
         assert!(holds_within(PATIENCE, LOOK_EVERY, ready).unwrap(), "{}", self.log());
         started
@@ -121,6 +122,27 @@ impl Scene {
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
+    /// Records come that the sink of MySQL leaves where they are, while another stores them.
+    fn others_go_on(&self) {
+        let record = |n: u64| {
+            let weir = json!({"stream": "0a".repeat(16), "partition": 0, "number": n, "edge": self.run});
+            let record =
+                json!({"weir": weir, "device": self.run, "time": TIME, "values": {"n": n}, "tags": {}});
+            (wire::ENRICHED, record.to_string())
+        };
+        let records: Vec<_> = (0..RECORDS).map(record).collect();
+        send(&self.brokers, &records);
+        let count = format!("SELECT count() FROM weir_readings WHERE device = '{}'", self.run);
+        let stored = || Ok(self.oracle.in_clickhouse(&count)?.trim() == RECORDS.to_string());
+        assert!(holds_within(PATIENCE, LOOK_EVERY, stored).unwrap(), "{}", self.log());
+        assert_eq!(self.rows_in_mysql().unwrap(), 0);
+    }
+
+    fn rows_in_mysql(&self) -> anyhow::Result<u64> {
+        let count = format!("SELECT COUNT(*) FROM weir_readings WHERE device = '{}'", self.run);
+        Ok(self.oracle.rows_in_mysql(&count)?[0].parse()?)
+    }
+
     /// An entry comes that says all of this.
     fn is_audited(&self, wanted: &[(&str, Value)]) {
         let fits = |entry: &Value| wanted.iter().all(|(name, value)| &entry[*name] == value);
@@ -148,7 +170,7 @@ fn each_role_may_what_it_may_and_every_change_is_written_down() {
     let _alone = alone();
     let programs = Programs::new(&first.stack).unwrap();
     programs.stop_one(Program::Cloud).unwrap();
-    let oracle = Oracle::new(&first.stack.addresses()).unwrap();
+    let addresses = first.stack.addresses();
     let folder = std::env::temp_dir().join(format!("weir-e2e-admin-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let certificates = Certificates::of(&first.stack.data_dir().join("data"));
@@ -162,8 +184,16 @@ fn each_role_may_what_it_may_and_every_change_is_written_down() {
         .unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let program = programs.command(Program::Cloud, &[]);
-    let scene =
-        Scene { program, port: programs.address(Program::Cloud), folder: folder.clone(), http, runtime };
+    let scene = Scene {
+        program,
+        port: programs.address(Program::Cloud),
+        oracle: Oracle::new(&addresses).unwrap(),
+        brokers: addresses.kafka,
+        run: new_run_name(),
+        folder: folder.clone(),
+        http,
+        runtime,
+    };
     let settings = std::fs::read_to_string(programs.config(Program::Cloud)).unwrap();
     scene.configure(&settings, &certificates.ca(), &shown);
     let rules = |words: &[&str]| {
@@ -178,11 +208,16 @@ fn each_role_may_what_it_may_and_every_change_is_written_down() {
         rules(&["apply", file.to_str().unwrap(), "--wait", "0", "--author", "anna"]);
     }
     let active = || {
-        oracle.rows_in_mysql(&format!("SELECT version FROM weir_rules_active WHERE id = '{RULE}'")).unwrap()
+        scene
+            .oracle
+            .rows_in_mysql(&format!("SELECT version FROM weir_rules_active WHERE id = '{RULE}'"))
+            .unwrap()
     };
     let started = scene.start();
 
     may_look(&scene);
+    let url = format!("https://{}/", scene.port);
+    status_page::opens_with(&token("viewer"), &url, first.stack.ports().first_free() + 1).unwrap();
     may_run(&scene);
     may_rule(&scene, &active, &rules);
     is_bound(&scene);
@@ -225,8 +260,11 @@ fn may_run(scene: &Scene) {
     });
     assert!(paused.unwrap(), "{}", words());
     assert_eq!(scene.value("weir_cloud_sink_paused", ("sink", "mysql")), 1.0);
+    scene.others_go_on();
     assert_eq!(scene.change("sinks/resume", "operator", &json!({"sink": "mysql"})).0, 200);
     assert!(holds_within(PATIENCE, LOOK_EVERY, || Ok(words() == "ok\n")).unwrap(), "{}", words());
+    let caught_up = || Ok(scene.rows_in_mysql()? == RECORDS);
+    assert!(holds_within(PATIENCE, LOOK_EVERY, caught_up).unwrap(), "{}", scene.log());
     scene.is_audited(&[
         ("action", json!("sinks.pause")),
         ("who", json!("operator-7")),
@@ -259,7 +297,7 @@ fn may_rule(scene: &Scene, active: &dyn Fn() -> Vec<String>, rules: &dyn Fn(&[&s
     let (code, said) = scene.change("rules/rollback", "admin", &rollback);
     assert_eq!(
         (code, said.as_str()),
-        (200, format!("{{\"after\":{},\"before\":{newest}}}", newest - 1).as_str())
+        (200, json!({"after": {RULE: newest - 1}, "before": {RULE: newest}}).to_string().as_str())
     );
     assert_eq!(active(), [(newest - 1).to_string()]);
     let in_force = |who: &str, before: Value, after: Value| {

@@ -158,30 +158,6 @@ fn the_chart_renders_together_and_split_and_refuses_what_cannot_work() {
             &folder,
         );
     }
-
-    let guarded = folder.0.join("values.yaml");
-    let config = format!("[[admin.token]]\nname = \"prometheus\"\ntoken = \"{}\"\n", "0123456789abcdef");
-    let values = serde_json::json!({
-        "config": config,
-        "admin": { "tls": true, "tokenSecret": { "name": "tokens" } },
-        "serviceMonitor": { "enabled": true },
-        "networkPolicy": { "enabled": true, "from": [{ "namespaceSelector": {} }] },
-    });
-    std::fs::write(&guarded, values.to_string()).unwrap();
-    let guarded = rendered(&["--values", guarded.to_str().unwrap()]);
-    let settings = of_kind(&guarded, "ConfigMap")[0]["data"]["weir-cloud.toml"].as_str().unwrap().to_owned();
-    accepts("weir-cloud", &settings, "/run/secrets/weir", &folder);
-    let pod = &of_kind(&guarded, "StatefulSet")[0]["spec"]["template"]["spec"]["containers"][0];
-    for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
-        assert_eq!(pod[probe]["httpGet"]["scheme"], "HTTPS", "{probe}");
-    }
-    let endpoint = &of_kind(&guarded, "ServiceMonitor")[0]["spec"]["endpoints"][0];
-    assert_eq!(
-        (&endpoint["scheme"], &endpoint["authorization"]["credentials"]["name"]),
-        (&"https".into(), &"tokens".into())
-    );
-    let policy = &of_kind(&guarded, "NetworkPolicy")[0]["spec"];
-    assert_eq!(policy["ingress"][0]["ports"][0]["port"], "admin");
     assert!(of_kind(&together, "NetworkPolicy").is_empty());
 
     let stores = "roles.mysql.enabled=true,roles.elasticsearch.enabled=true,roles.clickhouse.enabled=true";
@@ -213,6 +189,34 @@ fn the_chart_renders_together_and_split_and_refuses_what_cannot_work() {
         let said = String::from_utf8_lossy(&refused.stderr);
         assert!(!refused.status.success() && said.contains(why), "{value}: {said}");
     }
+}
+
+#[test]
+fn the_chart_guards_the_admin_port() {
+    let folder = Folder::new("guarded");
+    let guarded = folder.0.join("values.yaml");
+    let config = format!("[[admin.token]]\nname = \"prometheus\"\ntoken = \"{}\"\n", "0123456789abcdef");
+    let values = serde_json::json!({
+        "config": config,
+        "admin": { "tls": true, "tokenSecret": { "name": "tokens" } },
+        "serviceMonitor": { "enabled": true },
+        "networkPolicy": { "enabled": true, "from": [{ "namespaceSelector": {} }] },
+    });
+    std::fs::write(&guarded, values.to_string()).unwrap();
+    let guarded = rendered(&["--values", guarded.to_str().unwrap()]);
+    let settings = of_kind(&guarded, "ConfigMap")[0]["data"]["weir-cloud.toml"].as_str().unwrap().to_owned();
+    accepts("weir-cloud", &settings, "/run/secrets/weir", &folder);
+    let pod = &of_kind(&guarded, "StatefulSet")[0]["spec"]["template"]["spec"]["containers"][0];
+    for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
+        assert_eq!(pod[probe]["httpGet"]["scheme"], "HTTPS", "{probe}");
+    }
+    let endpoint = &of_kind(&guarded, "ServiceMonitor")[0]["spec"]["endpoints"][0];
+    assert_eq!(
+        (&endpoint["scheme"], &endpoint["authorization"]["credentials"]["name"]),
+        (&"https".into(), &"tokens".into())
+    );
+    let policy = &of_kind(&guarded, "NetworkPolicy")[0]["spec"];
+    assert_eq!(policy["ingress"][0]["ports"][0]["port"], "admin");
 }
 
 #[test]

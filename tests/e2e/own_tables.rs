@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::Child;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -21,6 +20,7 @@ use weir_shared::wire;
 
 use crate::alone;
 use crate::first_light::first_light;
+use crate::started::Started;
 
 /// A topic that only routes name.
 const ROUTED: &str = "e2e.hall";
@@ -107,8 +107,8 @@ impl Scene<'_> {
         command
     }
 
-    fn start(&self) -> Cloud {
-        Cloud(self.command(&["run"]).spawn().unwrap())
+    fn start(&self) -> Started {
+        Started::new(&mut self.command(&["run"]), &self.config.with_extension("log"))
     }
 
     fn rows(&self) -> [Rows; 3] {
@@ -235,7 +235,8 @@ fn made(run: &str) -> (Vec<(&'static str, String)>, Rows) {
     (records, rows)
 }
 
-fn send(brokers: &str, records: &[(&str, String)]) {
+/// Sends them in transactions, one after the other.
+pub(crate) fn send(brokers: &str, records: &[(&str, String)]) {
     let producer: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("transactional.id", "weir-e2e-own-tables")
@@ -254,16 +255,6 @@ fn send(brokers: &str, records: &[(&str, String)]) {
         while !next.passed() {
             std::thread::park_timeout(next.left());
         }
-    }
-}
-
-/// Killed when it is dropped, so also when a test fails: the next one has the same ports.
-struct Cloud(Child);
-
-impl Drop for Cloud {
-    fn drop(&mut self) {
-        self.0.kill().expect("it is ours");
-        self.0.wait().expect("it is ours");
     }
 }
 
@@ -323,5 +314,7 @@ fn tables_of_the_users_own_hold_each_row_once_although_the_cloud_was_killed() {
     assert!(verified.status.success(), "{report:#}");
     let own = report["topics"].as_array().unwrap().iter().filter(|sums| sums["table"].is_string()).count();
     assert_eq!(own, 9, "three tables in three stores: {report:#}");
-    std::fs::remove_file(&scene.config).unwrap();
+    for file in [&scene.config, &scene.config.with_extension("log")] {
+        std::fs::remove_file(file).unwrap();
+    }
 }

@@ -7,7 +7,6 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use rumqttc::{Client, Event, MqttOptions, Packet, QoS};
@@ -26,6 +25,7 @@ use weir_shared::clock::{self, Deadline};
 
 use crate::alone;
 use crate::first_light::first_light;
+use crate::started::Started;
 
 const READINGS: u64 = 200;
 const STORED: Duration = Duration::from_secs(60);
@@ -35,6 +35,8 @@ const RENEWED: Duration = Duration::from_secs(30);
 const SHORT: Duration = Duration::from_secs(40);
 const SHORT_EVERY: Duration = Duration::from_secs(15);
 const SHORT_ROUNDS: u64 = 4;
+/// Clients of the cloud that are made anew with each renewal.
+const CLIENTS: usize = 3;
 const SAID: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Days from now.
@@ -49,22 +51,6 @@ struct Scene<'a> {
     certificates: Certificates,
     folder: PathBuf,
     run: String,
-}
-
-/// Killed when it is dropped, so also when a test fails.
-struct Started(Child, PathBuf);
-
-impl Drop for Started {
-    fn drop(&mut self) {
-        self.0.kill().expect("it is ours");
-        self.0.wait().expect("it is ours");
-    }
-}
-
-impl Started {
-    fn log(&self) -> String {
-        std::fs::read_to_string(&self.1).unwrap()
-    }
 }
 
 /// A `tls` section.
@@ -134,18 +120,10 @@ impl Scene<'_> {
     fn start(&self, program: Program, config: &str) -> Started {
         let path = self.folder.join(format!("{}.toml", program.name()));
         std::fs::write(&path, config).unwrap();
-        let log_path = self.folder.join(format!("{}.log", program.name()));
-        let log = std::fs::File::create(&log_path).unwrap();
         let binary = self.programs.command(program, &[]);
-        let child = std::process::Command::new(binary.get_program())
-            .args(["run", "--config"])
-            .arg(&path)
-            .env("WEIR_TEST_MYSQL", MYSQL_PASSWORD)
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        Started(child, log_path)
+        let mut command = std::process::Command::new(binary.get_program());
+        command.args(["run", "--config"]).arg(&path).env("WEIR_TEST_MYSQL", MYSQL_PASSWORD);
+        Started::new(&mut command, &path.with_extension("log"))
     }
 
     /// Readings from `first` on, over MQTT without TLS, until the broker has them all.
@@ -182,7 +160,11 @@ impl Scene<'_> {
              WHERE startsWith(device, '{run}-')"
         ))?;
         self.oracle.refresh_elasticsearch()?;
-        let query = json!({ "size": (2 + SHORT_ROUNDS) * READINGS, "track_total_hits": true, "query": { "prefix": { "device": run } } });
+        let query = json!({
+            "size": (2 + SHORT_ROUNDS) * READINGS,
+            "track_total_hits": true,
+            "query": { "prefix": { "device": run } },
+        });
         let found = self.oracle.in_elasticsearch("weir-readings-*/_search", &query)?;
         let hits = found["hits"]["hits"].as_array().cloned().unwrap_or_default();
         let mut numbers: Vec<_> = hits.iter().map(|hit| hit["_source"]["values"]["n"].to_string()).collect();
@@ -205,10 +187,27 @@ impl Scene<'_> {
         assert!(said, "{words:?} is not in {:?}\n{}", ready(), program.log());
     }
 
+    /// Row 31: certificates that live for seconds, renewed in time; the first of them end on the way.
+    fn streams_on_short_certificates(&self, cloud: &Started) {
+        for round in 0..SHORT_ROUNDS {
+            let began = Deadline::after(SHORT_EVERY);
+            let before = renewals(cloud);
+            self.certificates.issue_for("e2e", "weir", SHORT).unwrap();
+            self.publish((2 + round) * READINGS);
+            let used = || Ok(began.passed() && renewals(cloud) >= before + CLIENTS);
+            assert!(holds_within(SHORT, LOOK_EVERY, used).unwrap(), "{}", cloud.log());
+        }
+    }
+
     /// An edge of this configuration says this.
     fn edge_says(&self, config: &str, words: &str) {
         self.says(&self.start(Program::Edge, config), &self.edge_admin(), words);
     }
+}
+
+/// Clients of the cloud that were made anew with other certificates.
+fn renewals(cloud: &Started) -> usize {
+    cloud.log().matches("certificates were renewed").count()
 }
 
 #[test]
@@ -256,27 +255,17 @@ fn readings_come_through_tls_and_logins_once_and_what_is_wrong_is_said() {
     assert!(ends(scene.admin.page(&scene.edge_admin(), "/metrics")));
     assert!(ends(scene.admin.page(&cloud_admin, "/metrics")));
 
-    let before = cloud.log().matches("certificates were renewed").count();
+    let before = renewals(&cloud);
     issue("e2e", VALID);
-    let renewed = || Ok(cloud.log().matches("certificates were renewed").count() >= before + 3);
+    let renewed = || Ok(renewals(&cloud) >= before + CLIENTS);
     assert!(holds_within(RENEWED, LOOK_EVERY, renewed).unwrap(), "{}", cloud.log());
     scene.publish(READINGS);
     scene.wait_stored(2 * READINGS, &[&edge, &cloud]);
     let (mut edge, mut cloud) = (edge, cloud);
-    // Row 31: certificates that live for seconds, renewed in time; the first of them end on the way.
-    for round in 0..SHORT_ROUNDS {
-        let began = Deadline::after(SHORT_EVERY);
-        let renewals = || cloud.log().matches("certificates were renewed").count();
-        let before = renewals();
-        scene.certificates.issue_for("e2e", "weir", SHORT).unwrap();
-        scene.publish((2 + round) * READINGS);
-        // Each client of the cloud, as above, is made anew with it.
-        let used = || Ok(began.passed() && renewals() >= before + 3);
-        assert!(holds_within(SHORT, LOOK_EVERY, used).unwrap(), "{}", cloud.log());
-    }
+    scene.streams_on_short_certificates(&cloud);
     scene.wait_stored((2 + SHORT_ROUNDS) * READINGS, &[&edge, &cloud]);
     for program in [&mut edge, &mut cloud] {
-        assert!(program.0.try_wait().unwrap().is_none(), "it ended:\n{}", program.log());
+        assert!(program.ended().is_none(), "it ended:\n{}", program.log());
     }
     for log in [edge.log(), cloud.log()] {
         assert!(!log.contains(KAFKA_PASSWORD) && !log.contains(MYSQL_PASSWORD), "a secret was said:\n{log}");

@@ -14,6 +14,7 @@ const SHOWN: Duration = Duration::from_secs(30);
 const DESK: (u32, u32) = (1280, 1600);
 const PHONE: (u32, u32) = (360, 800);
 const TAB: &str = "\u{E004}";
+const ENTER: &str = "\u{E007}";
 
 /// Parts of the page that must show a figure, not a dash.
 const EDGE: [&str; 5] = ["sources", "decode", "journal", "windows", "kafka"];
@@ -73,6 +74,22 @@ pub(crate) fn shows(programs: &Programs<'_>, port: u16) -> Result<()> {
         let said = browser.console()?;
         ensure!(said.is_empty(), "the console of {} says {said:?}", program.name());
     }
+    Ok(())
+}
+
+/// A page that wants a token: a wrong one is refused with what to do, a right one shows the figures.
+pub(crate) fn opens_with(token: &str, url: &str, port: u16) -> Result<()> {
+    let browser = Browser::open(port)?;
+    browser.go(url)?;
+    let state = |name: &str| format!("document.querySelector('#state').dataset.state === '{name}'");
+    let refused = |why: &str| format!("document.querySelector('#refusal').textContent.includes('{why}')");
+    browser.wait_for(&refused("a token is needed"), SHOWN)?;
+    // The cursor stands in the field.
+    browser.press(&format!("guessed-0123456789{ENTER}"))?;
+    browser.wait_for(&refused("this token is not known"), SHOWN)?;
+    browser.wait_for(&state("locked"), SHOWN)?;
+    browser.press(&format!("{token}{ENTER}"))?;
+    browser.wait_for(&state("running"), SHOWN)?;
     Ok(())
 }
 

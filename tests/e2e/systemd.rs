@@ -3,7 +3,7 @@
 
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::Command;
 use std::time::Duration;
 
 use weir_harness::install;
@@ -13,6 +13,7 @@ use weir_shared::clock::{self, Deadline};
 
 use crate::alone;
 use crate::first_light::first_light;
+use crate::started::Started;
 
 const UNITS: [&str; 2] = ["weir-edge", "weir-cloud"];
 /// Highest exposure that a unit may have, in tenths.
@@ -57,16 +58,6 @@ fn the_units_are_understood_and_give_little_away() {
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
-/// Killed when it is dropped, so also when a test fails.
-struct Started(Child);
-
-impl Drop for Started {
-    fn drop(&mut self) {
-        self.0.kill().expect("it is ours");
-        self.0.wait().expect("it is ours");
-    }
-}
-
 /// Reads until one message is `wanted`.
 fn wait_for(socket: &UnixDatagram, wanted: &str) {
     let deadline = Deadline::after(TOLD);
@@ -93,7 +84,8 @@ fn the_programs_tell_systemd_how_they_are() {
         let socket = UnixDatagram::bind(&path).unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
         let mut command = programs.command(program, &["run"]);
-        let mut started = Started(command.env("NOTIFY_SOCKET", &path).spawn().unwrap());
+        let log = path.with_extension("log");
+        let mut started = Started::new(command.env("NOTIFY_SOCKET", &path), &log);
         wait_for(&socket, "READY=1");
         wait_for(&socket, "STATUS=ok");
         let watched = clock::instant();
@@ -103,18 +95,19 @@ fn the_programs_tell_systemd_how_they_are() {
             fed += 1;
         }
         assert!(fed >= 3, "{}: fed {fed} times in {WATCHED:?}", program.name());
-        let id = rustix::process::Pid::from_child(&started.0);
-        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+        started.stop();
         wait_for(&socket, "STOPPING=1");
         let deadline = Deadline::after(TOLD);
         let status = loop {
-            if let Some(status) = started.0.try_wait().unwrap() {
+            if let Some(status) = started.ended() {
                 break status;
             }
             assert!(!deadline.passed(), "{} does not end", program.name());
             std::thread::park_timeout(Duration::from_millis(10));
         };
         assert!(status.success(), "{}: {status}", program.name());
-        std::fs::remove_file(&path).unwrap();
+        for file in [&path, &log] {
+            std::fs::remove_file(file).unwrap();
+        }
     }
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use weir_harness::addresses::Addresses;
 use weir_harness::patience::holds_within;
-use weir_harness::places::Places;
+use weir_harness::places::{Places, last_lines};
 use weir_harness::stack::Stack;
 
 use crate::debian::{Debian, output};
@@ -92,10 +92,10 @@ impl Machine {
             (
                 "/etc/systemd/system/weir-freeze.service",
                 format!(
-                    "[Unit]\nConditionKernelCommandLine={FREEZE}\n[Service]\nExecStart=/bin/sh /root/freeze\nStandardOutput=tty\nStandardError=tty\nTTYPath=/dev/ttyS0\n[Install]\nWantedBy=multi-user.target\n"
+                    "[Unit]\nConditionKernelCommandLine={FREEZE}\n[Service]\nExecStart=/bin/sh /usr/local/lib/weir-freeze\nStandardOutput=tty\nStandardError=tty\nTTYPath=/dev/ttyS0\n[Install]\nWantedBy=multi-user.target\n"
                 ),
             ),
-            ("/root/freeze", FREEZE_SCRIPT.to_owned()),
+            ("/usr/local/lib/weir-freeze", FREEZE_SCRIPT.to_owned()),
         ] {
             let path = debian.path(path);
             fs::create_dir_all(path.parent().context("a file in a folder")?)?;
@@ -148,18 +148,15 @@ impl Machine {
         let back = holds_within(FROZEN, LOOK_EVERY, || Ok(console().is_ok_and(|text| text.contains(BACK))));
         machine.kill()?;
         machine.wait()?;
-        ensure!(back?, "the watchdog did not bring it back; the console says:\n{}", self.last_words());
+        ensure!(
+            back?,
+            "the watchdog did not bring it back; the console says:\n{}",
+            last_lines(&self.0.join("console"), 30)
+        );
         let said = console()?;
         let said: Vec<&str> =
             said.lines().filter(|line| line.contains("weir-freeze:") || line.contains("atchdog")).collect();
         Ok(said.join("\n"))
-    }
-
-    fn last_words(&self) -> String {
-        let text = fs::read(self.0.join("console")).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text).into_owned();
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(30)..].join("\n")
     }
 }
 

@@ -6,12 +6,11 @@
 //! What an expression computes of something hidden is hidden too. On failure: nothing can fail; a text too short to keep
 //! a part of is hidden whole.
 
-use std::fmt::Write as _;
-
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 use weir_shared::expr::{Field, Program};
 use weir_shared::reading::Value;
+use weir_shared::record::hex;
 
 use super::{Action, HASH_KEY_BYTES_MIN, RuleSet};
 
@@ -61,11 +60,7 @@ impl Method {
             }
             Self::Hash(mac) => {
                 let hash = mac.clone().chain_update(text.as_bytes()).finalize().into_bytes();
-                let mut hex = String::with_capacity(2 * HASH_BYTES);
-                for byte in &hash[..HASH_BYTES] {
-                    write!(hex, "{byte:02x}").expect("a text in memory");
-                }
-                Some(hex)
+                Some(hex(&hash[..HASH_BYTES]))
             }
         }
     }

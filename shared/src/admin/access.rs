@@ -4,6 +4,9 @@
 //! Guarantees: without any token in the settings everybody who reaches the port may look and nobody may change; tokens are
 //! compared in constant time, and every one of them is; a refusal does not tell whether a token is nearly right.
 
+use std::net::IpAddr;
+
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, StatusCode, header};
 
 /// What somebody may do; each includes the ones before it.
@@ -161,6 +164,14 @@ impl Access {
     }
 }
 
+/// Whether the request was sent to an address, or to this machine's own name for itself; who says no name has none that misleads.
+pub(super) fn names_an_address(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(header::HOST) else { return true };
+    let Ok(authority) = Authority::try_from(host.as_bytes()) else { return host.is_empty() };
+    let name = authority.host().trim_matches(['[', ']']);
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
+}
+
 /// The scheme in any case, then spaces, then the token.
 fn bearer(header: &[u8]) -> Option<&[u8]> {
     let (scheme, rest) = header.split_at_checked(7)?;
@@ -206,6 +217,24 @@ mod tests {
         let role = access.caller(&with("Bearer look-0123456789abcdef"), Role::Admin).unwrap_err();
         assert_eq!(role.status(), StatusCode::FORBIDDEN);
         assert!(role.to_string().starts_with("look is viewer, and this needs admin"), "{role}");
+    }
+
+    #[test]
+    fn a_name_that_may_be_anybodys_is_told_from_an_address() {
+        let named = |host: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, host.parse().unwrap());
+            names_an_address(&headers)
+        };
+        for right in ["127.0.0.1", "127.0.0.1:9187", "[::1]", "[::1]:9187", "localhost", "LocalHost:1", ""] {
+            assert!(named(right), "{right}");
+        }
+        for wrong in
+            ["evil.example", "evil.example:9187", "localhost.evil.example", "127.0.0.1.evil.example", "a b"]
+        {
+            assert!(!named(wrong), "{wrong}");
+        }
+        assert!(names_an_address(&HeaderMap::new()));
     }
 
     #[test]

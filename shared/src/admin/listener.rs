@@ -2,8 +2,9 @@
 //!
 //! Comes in: the address and the certificate. Goes out: connections, ready to be read.
 //! Guarantees: who is slow in the handshake, or never ends it, keeps nobody else waiting; at most [`OPEN_MAX`] connections are
-//! open, and none on which nothing happens; a renewed certificate is shown to who connects within ten seconds after. On failure: an address that is in use, or a
-//! certificate that cannot be read, ends the program at the start; later ones are logged, and the one before stays.
+//! open, and none on which nothing happens; a renewed certificate is shown to who connects within ten seconds after.
+//! On failure: an address that is in use, or a certificate that cannot be read, ends the program at the start; later ones are
+//! logged, and the one before stays.
 
 use std::future::Future as _;
 use std::io;
@@ -16,10 +17,10 @@ use std::time::Duration;
 use axum::extract::connect_info::Connected;
 use axum::serve::IncomingStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Sleep;
-use tokio_native_tls::{TlsAcceptor, TlsStream};
+use tokio_native_tls::TlsAcceptor;
 
 use crate::supervise::Error;
 use crate::tls::{Renewals, Tls};
@@ -51,13 +52,13 @@ impl Connected<IncomingStream<'_, Listener>> for Peer {
 
 /// What was accepted; counts as open until it is dropped, and breaks when nothing comes or goes for [`IDLE_MAX`].
 pub(super) struct Connection {
-    stream: Stream,
+    stream: Pin<Box<dyn Stream>>,
     idle: Pin<Box<Sleep>>,
     _open: OwnedSemaphorePermit,
 }
 
 impl Connection {
-    fn new(stream: Stream, open: OwnedSemaphorePermit) -> Self {
+    fn new(stream: Pin<Box<dyn Stream>>, open: OwnedSemaphorePermit) -> Self {
         Self { stream, idle: Box::pin(tokio::time::sleep(IDLE_MAX)), _open: open }
     }
 
@@ -74,10 +75,10 @@ impl Connection {
     }
 }
 
-enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
+/// TCP, or TLS over it.
+trait Stream: AsyncRead + AsyncWrite + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Send> Stream for S {}
 
 impl Listener {
     /// Listens, and goes on accepting as long as it lives.
@@ -124,10 +125,10 @@ async fn accept(listener: TcpListener, shown: Option<Shown>, give: mpsc::Sender<
         };
         let (give, shown) = (give.clone(), shown.clone());
         tokio::spawn(async move {
-            let stream = match shown {
-                None => Stream::Plain(stream),
+            let stream: Pin<Box<dyn Stream>> = match shown {
+                None => Box::pin(stream),
                 Some(shown) => match tokio::time::timeout(HANDSHAKE, shown.acceptor().accept(stream)).await {
-                    Ok(Ok(stream)) => Stream::Tls(Box::new(stream)),
+                    Ok(Ok(stream)) => Box::pin(stream),
                     Ok(Err(error)) => return tracing::debug!(%peer, "admin port: {error}"),
                     Err(_) => return tracing::debug!(%peer, "admin port: no handshake in time"),
                 },
@@ -167,10 +168,7 @@ impl Shown {
 impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let own = self.get_mut();
-        let done = match &mut own.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-        };
+        let done = own.stream.as_mut().poll_read(cx, buf);
         own.passed(cx, done)
     }
 }
@@ -178,28 +176,19 @@ impl AsyncRead for Connection {
 impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let own = self.get_mut();
-        let done = match &mut own.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
-        };
+        let done = own.stream.as_mut().poll_write(cx, bytes);
         own.passed(cx, done)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let own = self.get_mut();
-        let done = match &mut own.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        };
+        let done = own.stream.as_mut().poll_flush(cx);
         own.passed(cx, done)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let own = self.get_mut();
-        let done = match &mut own.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        };
+        let done = own.stream.as_mut().poll_shutdown(cx);
         own.passed(cx, done)
     }
 }

@@ -1,7 +1,7 @@
 //! Refused requests: counted, and written down, but not each of a flood.
 //!
 //! Guarantees: for each reason at most one entry in ten seconds goes into the audit log, with how many there were since the
-//! one before: who knocks without end cannot fill a disk.
+//! one before: who knocks without end cannot fill a disk. Only the writing leaves the runtime, as it may wait for a disk.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -50,21 +50,20 @@ impl Refusals {
                 }
             }
         };
-        let (who, role) = match refusal {
-            Refusal::Role { name, is, .. } => (name.as_str(), is.name()),
-            _ => ("", ""),
-        };
-        let more = if more == 0 { String::new() } else { format!("; {more} more before, not written down") };
-        let result = format!("refused: {refusal}{more}");
-        let subject = format!("from {}", peer.ip());
-        // Refused either way.
-        let _logged = self.audit.record(&Entry {
-            who,
-            role,
-            action: what,
-            subject: &subject,
-            result: &result,
-            ..Entry::default()
-        });
+        let (audit, refusal, action) = (self.audit.clone(), refusal.clone(), what.to_owned());
+        drop(tokio::task::spawn_blocking(move || write(&audit, &refusal, peer, &action, more)));
     }
+}
+
+fn write(audit: &Audit, refusal: &Refusal, peer: SocketAddr, action: &str, more: u64) {
+    let (who, role) = match refusal {
+        Refusal::Role { name, is, .. } => (name.as_str(), is.name()),
+        _ => ("", ""),
+    };
+    let more = if more == 0 { String::new() } else { format!("; {more} more before, not written down") };
+    let result = format!("refused: {refusal}{more}");
+    let subject = format!("from {}", peer.ip());
+    // Refused either way.
+    let _logged =
+        audit.record(&Entry { who, role, action, subject: &subject, result: &result, ..Entry::default() });
 }

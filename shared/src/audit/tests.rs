@@ -39,7 +39,7 @@ fn after(folder: &Path, change: impl FnOnce(&mut Vec<String>)) -> String {
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
     change(&mut lines);
     std::fs::write(path(folder), lines.join("\n") + "\n").unwrap();
-    let said = verify(folder, None);
+    let said = verify(folder, None, None);
     std::fs::write(path(folder), text).unwrap();
     said.unwrap_err()
 }
@@ -47,7 +47,7 @@ fn after(folder: &Path, change: impl FnOnce(&mut Vec<String>)) -> String {
 #[test]
 fn what_was_altered_put_in_moved_or_taken_out_is_named() {
     let folder = log("altered", 5);
-    let right = verify(&folder, None).unwrap();
+    let right = verify(&folder, None, None).unwrap();
     assert!(right.starts_with("gateway_7: 5 entries, each bound to the one before; head 5:"), "{right}");
     let altered = after(&folder, |lines| lines[2] = lines[2].replace("anna", "otto"));
     assert_eq!(
@@ -56,7 +56,9 @@ fn what_was_altered_put_in_moved_or_taken_out_is_named() {
     );
     assert!(altered.contains("1 problem in"), "{altered}");
     assert!(after(&folder, |lines| drop(lines.remove(1))).contains(":2: is entry 3, and 2 should be here"));
-    assert!(after(&folder, |lines| drop(lines.remove(0))).contains(":1: is entry 2, and 1 should be here"));
+    assert!(
+        after(&folder, |lines| drop(lines.remove(0))).contains(":1: is entry 2, and nothing is before it")
+    );
     assert!(after(&folder, |lines| lines.swap(1, 2)).contains(":2: is entry 3"));
     assert!(after(&folder, |lines| lines.insert(3, "{}".into())).contains(":4: has no \"hash\""));
     // Made again with a right hash, it is bound to nothing.
@@ -74,14 +76,18 @@ fn what_was_altered_put_in_moved_or_taken_out_is_named() {
 #[test]
 fn a_cut_is_seen_by_a_head_that_was_known() {
     let folder = log("cut", 4);
-    let right = verify(&folder, None).unwrap();
+    let right = verify(&folder, None, None).unwrap();
     let hash = right.trim_end().rsplit(':').next().unwrap();
-    assert!(verify(&folder, Some((4, hash))).is_ok());
+    assert!(verify(&folder, None, Some(&(4, hash.to_owned()))).is_ok());
     let text = std::fs::read_to_string(path(&folder)).unwrap();
     let cut: Vec<&str> = text.lines().take(3).collect();
     std::fs::write(path(&folder), cut.join("\n") + "\n").unwrap();
-    assert!(verify(&folder, None).is_ok());
-    assert!(verify(&folder, Some((4, hash))).unwrap_err().contains("there is no entry 4 with the hash"));
+    assert!(verify(&folder, None, None).is_ok());
+    assert!(
+        verify(&folder, None, Some(&(4, hash.to_owned())))
+            .unwrap_err()
+            .contains("there is no entry 4 with the hash")
+    );
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
@@ -98,12 +104,47 @@ fn the_chain_goes_on_after_a_restart_a_torn_line_and_in_a_new_file() {
     drop(audit);
     let again = Audit::new(Some(folder.clone()), "gateway/7");
     again.record(&entry(4)).unwrap();
-    assert!(folder.join("gateway_7.000000000001.audit.jsonl").exists());
-    let right = verify(&folder, None).unwrap();
+    let aside = folder.join("gateway_7.000000000001.audit.jsonl");
+    assert!(std::fs::read_to_string(&aside).unwrap().contains("\"before\":\"{\\\"n\\\":3,\\\"ti\""));
+    let right = verify(&folder, None, None).unwrap();
     assert!(right.starts_with("gateway_7: 6 entries"), "{right}");
     assert_eq!(again.last_of("rules.apply").unwrap()["version"], 5);
     assert_eq!(again.last_of("audit.torn"), Some(Value::Null));
     assert_eq!(again.last_of("config"), None);
+    // What was archived and removed must be known.
+    let last = verify::Line::read(
+        std::fs::read(&aside).unwrap().trim_ascii_end().rsplit(|b| *b == b'\n').next().unwrap(),
+    );
+    let last = last.unwrap();
+    std::fs::remove_file(&aside).unwrap();
+    let unknown = verify(&folder, None, None).unwrap_err();
+    assert!(
+        unknown.contains(":1: is entry 5, and nothing is before it") && unknown.contains("--base 4:HASH"),
+        "{unknown}"
+    );
+    assert!(
+        verify(&folder, Some(&(4, FIRST.to_owned())), None)
+            .unwrap_err()
+            .contains("is not bound to the entry before it")
+    );
+    assert!(verify(&folder, Some(&(4, last.hash)), None).unwrap().starts_with("gateway_7: 2 entries"));
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn several_entries_are_there_together_and_nothing_is_written_behind_what_cannot_be_read() {
+    let folder = log("together", 1);
+    let audit = Audit::new(Some(folder.clone()), "gateway/7");
+    audit.record_all(&[entry(1), entry(2)]).unwrap();
+    audit.record_all(&[]).unwrap();
+    assert!(verify(&folder, None, None).unwrap().starts_with("gateway_7: 3 entries"));
+    drop(audit);
+    let aside = folder.join("gateway_7.000000000001.audit.jsonl");
+    std::fs::rename(path(&folder), &aside).unwrap();
+    std::fs::write(&aside, std::fs::read_to_string(&aside).unwrap().replace("anna", "otto")).unwrap();
+    let audit = Audit::new(Some(folder.clone()), "gateway/7");
+    let why = audit.record(&entry(3)).unwrap_err();
+    assert!(why.contains("its last line was altered") && why.contains("move the file away"), "{why}");
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
@@ -116,6 +157,6 @@ fn a_log_that_another_process_has_is_refused() {
     assert!(second.record(&entry(1)).unwrap_err().contains("another process has it"));
     drop(first);
     second.record(&entry(1)).unwrap();
-    assert!(verify(&folder, None).unwrap().starts_with("gateway_7: 2 entries"));
+    assert!(verify(&folder, None, None).unwrap().starts_with("gateway_7: 2 entries"));
     std::fs::remove_dir_all(&folder).unwrap();
 }

@@ -1,7 +1,7 @@
 //! Whether an audit log is as it was written.
 //!
-//! Comes in: its folder, and perhaps a head that was seen (`number:hash`). Goes out: how many entries each chain has and its
-//! head, or what is wrong and where. Guarantees: an entry that was altered, put in, moved or taken out is named by file and
+//! Comes in: its folder, and perhaps a head that was seen and the last entry of what was archived (both `number:hash`). Goes
+//! out: how many entries each chain has and its head, or what is wrong and where. Guarantees: an entry that was altered, put in, moved or taken out is named by file and
 //! line. A chain that was cut off at its end, or replaced as a whole, is seen by a head alone.
 
 use std::collections::BTreeMap;
@@ -10,7 +10,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{ENDING, FIRST, files, hex};
+use super::{ENDING, FIRST, files};
+use crate::record::hex;
 
 /// What binds a line to its neighbours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +38,9 @@ impl Line {
     }
 }
 
+/// An entry's number and hash, as `verify` shows them.
+pub type Place = (u64, String);
+
 /// One chain, so far.
 #[derive(Default)]
 struct Chain {
@@ -48,7 +52,7 @@ struct Chain {
 ///
 /// # Errors
 /// What is wrong, in lines, and where.
-pub fn verify(folder: &Path, head: Option<(u64, &str)>) -> Result<String, String> {
+pub fn verify(folder: &Path, base: Option<&Place>, head: Option<&Place>) -> Result<String, String> {
     let found = files(folder, None).map_err(|e| format!("{}: {e}", folder.display()))?;
     if found.is_empty() {
         return Err(format!("{}: there is no audit log (*{ENDING}) here", folder.display()));
@@ -67,8 +71,8 @@ pub fn verify(folder: &Path, head: Option<(u64, &str)>) -> Result<String, String
             let mut wrong = |why: &str| problems.push(format!("{file}:{}: {why}", at + 1));
             match Line::read(line) {
                 Ok(line) => {
-                    chain.follow(&line).unwrap_or_else(|why| wrong(&why));
-                    seen |= head == Some((line.n, line.hash.as_str()));
+                    chain.follow(&line, base).unwrap_or_else(|why| wrong(&why));
+                    seen |= head.is_some_and(|(n, hash)| (*n, hash) == (line.n, &line.hash));
                     chain.last = Some(line);
                 }
                 Err(why) => {
@@ -100,8 +104,19 @@ pub fn verify(folder: &Path, head: Option<(u64, &str)>) -> Result<String, String
 }
 
 impl Chain {
-    fn follow(&self, line: &Line) -> Result<(), String> {
-        let (n, previous) = self.last.as_ref().map_or((1, FIRST), |last| (last.n + 1, last.hash.as_str()));
+    fn follow(&self, line: &Line, base: Option<&Place>) -> Result<(), String> {
+        let is_base = |(n, _): &&Place| n + 1 == line.n;
+        let (n, previous) = match &self.last {
+            Some(last) => (last.n + 1, last.hash.as_str()),
+            None => base.filter(is_base).map_or((1, FIRST), |(n, hash)| (n + 1, hash.as_str())),
+        };
+        if line.n != n && self.last.is_none() {
+            return Err(format!(
+                "is entry {}, and nothing is before it: if older files were archived, give --base {}:HASH of the last one there",
+                line.n,
+                line.n.saturating_sub(1)
+            ));
+        }
         if line.n != n {
             return Err(format!(
                 "is entry {}, and {n} should be here: entries were taken out or put in",

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
+use weir_shared::metrics::page;
 
 /// Asks admin ports.
 pub struct Admin {
@@ -53,7 +54,7 @@ impl Admin {
 pub struct Sample {
     /// Its name.
     pub name: String,
-    /// Its labels, as they stand between the braces.
+    /// Its labels: `name="value"`, with commas between.
     pub labels: String,
     /// Its value.
     pub value: f64,
@@ -67,15 +68,12 @@ impl Samples {
     /// Reads a page; comments and what is no sample are left out.
     #[must_use]
     pub fn parse(page: &str) -> Self {
-        let sample = |line: &str| {
-            let (name, value) = line.rsplit_once(' ')?;
-            let (name, labels) = match name.split_once('{') {
-                Some((name, labels)) => (name, labels.strip_suffix('}')?),
-                None => (name, ""),
-            };
-            Some(Sample { name: name.to_owned(), labels: labels.to_owned(), value: value.parse().ok()? })
+        let owned = |sample: page::Sample<'_>| {
+            let labels: Vec<_> =
+                sample.labels.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
+            Sample { name: sample.name.to_owned(), labels: labels.join(","), value: sample.value }
         };
-        Self(page.lines().filter(|line| !line.starts_with('#')).filter_map(sample).collect())
+        Self(page::samples(page).map(owned).collect())
     }
 
     /// The sum over all samples of this name whose labels contain `label` (empty: all of them).

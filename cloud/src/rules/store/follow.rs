@@ -17,7 +17,7 @@ use weir_shared::backoff::Backoff;
 use weir_shared::clock::{self, Deadline};
 use weir_shared::supervise::{Error, Stop};
 
-use super::audited;
+use super::audited::Told;
 use super::decide::{self, Decision, Force, Key, State};
 use super::look::{self, Fingerprint, Picture};
 use super::measures::Measures;
@@ -91,6 +91,7 @@ struct Trip {
 struct Follower<'a> {
     rules: &'a Rules,
     measures: Measures,
+    told: Told,
     seen: Option<Fingerprint>,
     /// Which schema the last look was made with; 0: none.
     schema: u64,
@@ -107,6 +108,7 @@ impl<'a> Follower<'a> {
         Self {
             rules,
             measures: Measures::new(),
+            told: Told::default(),
             seen: None,
             schema: 0,
             published: None,
@@ -280,11 +282,8 @@ impl<'a> Follower<'a> {
         if let Some(audit) = self.rules.0.audit.get() {
             // What came into force is written down also when this cannot be said.
             let authors = look::authors(connection).await.unwrap_or_default();
-            let told = audited::Told { number, authors: &authors, said: &picture.mine };
-            if changed {
-                told.in_force(audit, stood.as_ref(), &decision.force);
-            }
-            told.refused(audit, &verdicts, &decision.force);
+            let force = (number, stood.as_ref(), &decision.force);
+            self.told.tell(audit, &authors, force, (&verdicts, &picture.mine));
         }
         look::say(connection, &self.rules.0.slot, &picture.mine, &verdicts).await?;
         if changed {

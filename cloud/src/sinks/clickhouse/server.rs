@@ -16,14 +16,15 @@ use clickhouse::Client;
 use hyper_tls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use weir_shared::client::root_cause;
 use weir_shared::clock::Deadline;
 use weir_shared::supervise::Error;
 use weir_shared::tls::Renewals;
 
+use super::super::Failure;
 use super::super::batch::{Part, Range};
 use super::super::config::ClickhouseConfig;
 use super::super::own::Target;
-use super::super::{Failure, root_cause};
 use super::blocks::Format;
 use super::columns::columns;
 use crate::faults::is_broken;

@@ -16,11 +16,12 @@ use elasticsearch::http::{Method, StatusCode};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde::Deserialize;
+use weir_shared::client::root_cause;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::super::Failure;
 use super::super::batch::Record;
 use super::super::own::OwnTable;
-use super::super::{Failure, root_cause};
 use super::document::Placed;
 
 const FILTER: [(&str, &str); 1] =

@@ -12,6 +12,7 @@ use elasticsearch::http::headers::HeaderMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use weir_shared::client::root_cause;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::super::batch::{Batch, Part, Record};
@@ -19,7 +20,7 @@ use super::super::config::ElasticsearchConfig;
 use super::super::own::{Decoder, Target};
 use super::super::row::RowError;
 use super::super::verify::{self, Found, Logs};
-use super::super::{Failure, SinkName, root_cause};
+use super::super::{Failure, SinkName};
 use super::document::{Place, Placed, document};
 use super::{client, place};
 
