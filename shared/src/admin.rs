@@ -33,6 +33,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
 
+use crate::audit::logins::{self, Logins};
 use crate::audit::{Audit, Entry};
 use crate::clock;
 use crate::log;
@@ -61,6 +62,8 @@ const BODY_BYTES_MAX: usize = 64 << 10;
 const BODY_WAIT: Duration = Duration::from_secs(10);
 /// What the page shows is at most so old.
 const FRESH: Duration = Duration::from_millis(900);
+/// Between two rounds of making the metrics small.
+const METRICS_SECONDS: u64 = 5;
 /// Work that is under way may take this much longer after the wish to stop.
 const LAST_WORK: Duration = Duration::from_secs(2);
 /// Who may follow the events at a time.
@@ -131,13 +134,7 @@ struct Port {
 /// When the address cannot be bound, or the certificate not be used.
 pub fn serve(config: AdminConfig, mut admin: Admin, stop: &Stop) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let handle = admin.metrics.clone();
-    let upkeep = async {
-        loop {
-            tokio::time::sleep(Duration::from_secs(5)).await;
-            handle.run_upkeep();
-        }
-    };
+    let upkeep = upkeep(admin.metrics.clone(), admin.ready.clone(), admin.audit.clone());
     admin.actions.push(log_filter());
     let served = runtime.block_on(async {
         let Some(address) = config.listen else {
@@ -166,6 +163,22 @@ pub fn serve(config: AdminConfig, mut admin: Admin, stop: &Stop) -> Result<(), E
     });
     runtime.shutdown_timeout(LAST_WORK);
     served
+}
+
+/// What is to be done whoever asks: the metrics are made small, and who is refused is written down.
+async fn upkeep(metrics: PrometheusHandle, ready: Health, audit: Audit) {
+    let mut logins = Logins::default();
+    for second in 1_u64.. {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        if second.is_multiple_of(METRICS_SECONDS) {
+            metrics.run_upkeep();
+        }
+        let refused = logins.look(ready.reasons());
+        if !refused.is_empty() {
+            let audit = audit.clone();
+            drop(tokio::task::spawn_blocking(move || logins::write(&audit, &refused)));
+        }
+    }
 }
 
 fn router(port: Port) -> Router {

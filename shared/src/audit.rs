@@ -16,6 +16,7 @@
 //! what was left of it. A log whose last entry cannot be read is not written on: it must be moved away first.
 
 pub mod cli;
+pub(crate) mod logins;
 pub mod settings;
 pub mod verify;
 

@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rumqttc::{Client, Event, MqttOptions, Packet, QoS};
-use serde_json::json;
+use serde_json::{Value, json};
 use weir_harness::addresses::{
     HOST, KAFKA_PASSWORD, KAFKA_USER, MYSQL_DATABASE, MYSQL_PASSWORD, MYSQL_TLS_USER, Ports,
 };
 use weir_harness::certificates::{Certificates, Identity};
 use weir_harness::oracle::Oracle;
 use weir_harness::patience::holds_within;
-use weir_harness::programs::{Admin, Program, Programs};
+use weir_harness::programs::{Admin, Program, Programs, Samples};
 use weir_harness::stack::Stack;
 use weir_harness::stream::new_run_name;
 use weir_harness::tls_front;
@@ -79,6 +79,7 @@ impl Scene<'_> {
         let (ports, folder) = (self.ports(), self.folder.display());
         format!(
             "name = \"gw-{run}\"\n[admin]\nlisten = \"{admin}\"\n[journal]\ndir = \"{folder}/journal\"\n\
+             [audit]\ndirectory = \"{folder}/audit\"\n\
              [mqtt]\nhost = \"{HOST}\"\nport = {mqtt}\ntopics = [\"{run}/#\"]\n{mqtt_tls}\
              [kafka]\nbrokers = \"{HOST}:{kafka}\"\n{kafka_tls}\
              [kafka.sasl]\nmechanism = \"SCRAM-SHA-512\"\nuser = \"{KAFKA_USER}\"\npassword = \"{password}\"\n",
@@ -199,9 +200,27 @@ impl Scene<'_> {
         }
     }
 
-    /// An edge of this configuration says this.
+    /// An edge of this configuration says this, in its audit log too, and counts it.
     fn edge_says(&self, config: &str, words: &str) {
-        self.says(&self.start(Program::Edge, config), &self.edge_admin(), words);
+        let edge = self.start(Program::Edge, config);
+        self.says(&edge, &self.edge_admin(), words);
+        let is_audited = || {
+            let text =
+                std::fs::read_to_string(self.folder.join(format!("audit/gw-{}.audit.jsonl", self.run)));
+            let text = text.unwrap_or_default();
+            let mut entries = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+            let fits = |entry: Value| {
+                entry["action"] == "login" && entry["result"].as_str().is_some_and(|why| why.contains(words))
+            };
+            Ok(entries.any(fits))
+        };
+        assert!(
+            holds_within(SAID, LOOK_EVERY, is_audited).unwrap(),
+            "{words:?} is not audited\n{}",
+            edge.log()
+        );
+        let page = self.admin.page(&self.edge_admin(), "/metrics").unwrap();
+        assert!(Samples::parse(&page).sum("weir_logins_refused_total", "") >= 1.0);
     }
 }
 

@@ -3,7 +3,7 @@
 //! Comes in: the package, and where the servers of the stack are. Goes out: an image of a disk, and a program that boots it. Who
 //! kills that program cuts the power: what the machine had not written to its disk is gone.
 //! Guarantees: the settings are those of the package but for the servers' addresses; the machine sees the host at 10.0.2.2 and
-//! gives its admin port to the host's loopback. By KVM where there is some, else emulated.
+//! gives its admin port to the host's loopback. By KVM where that boots it, else emulated (slow, and as real).
 //! On failure: the last lines of the machine's console.
 
 use std::fs;
@@ -15,6 +15,7 @@ use anyhow::{Context as _, Result, ensure};
 use weir_harness::addresses::Addresses;
 use weir_harness::patience::holds_within;
 use weir_harness::places::{Places, last_lines};
+use weir_harness::programs::{Program, Programs};
 use weir_harness::stack::Stack;
 
 use crate::debian::{Debian, output};
@@ -30,8 +31,12 @@ const WATCHDOG: &str = "15";
 const FREEZE: &str = "weir.freeze";
 /// Said on the console when it is back.
 const BACK: &str = "weir-freeze: back after";
-/// A boot, the freeze, the watchdog and the start again.
-const FROZEN: Duration = Duration::from_secs(240);
+/// A boot, the freeze, the watchdog and the start again; emulated.
+const FROZEN: Duration = Duration::from_secs(600);
+/// A boot by KVM, until somebody could log in.
+const BOOTED: Duration = Duration::from_secs(40);
+const KVM: &str = "kvm";
+const EMULATED: &str = "tcg";
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Freezes the edge once it works, and waits until systemd has ended it and it works again.
@@ -91,8 +96,12 @@ impl Machine {
             ),
             (
                 "/etc/systemd/system/weir-freeze.service",
+                // A log-in on the console hangs up whoever has it open.
                 format!(
-                    "[Unit]\nConditionKernelCommandLine={FREEZE}\n[Service]\nExecStart=/bin/sh /usr/local/lib/weir-freeze\nStandardOutput=tty\nStandardError=tty\nTTYPath=/dev/ttyS0\n[Install]\nWantedBy=multi-user.target\n"
+                    "[Unit]\nConditionKernelCommandLine={FREEZE}\n\
+                     [Service]\nExecStart=/bin/sh /usr/local/lib/weir-freeze\n\
+                     StandardOutput=journal+console\nStandardError=journal+console\n\
+                     [Install]\nWantedBy=multi-user.target\n"
                 ),
             ),
             ("/usr/local/lib/weir-freeze", FREEZE_SCRIPT.to_owned()),
@@ -111,49 +120,77 @@ impl Machine {
         output(
             Command::new("mke2fs").args(["-q", "-t", "ext4", "-d"]).arg(debian.path("")).arg(&disk).arg(DISK),
         )?;
-        let script = format!(
-            "#!/bin/sh\n# Boots the machine; whoever kills this cuts its power.\nexec {}\n",
-            self.words("", &admin).join(" ")
-        );
-        let boot = folder.join("boot");
-        fs::write(&boot, script)?;
-        output(Command::new("chmod").arg("+x").arg(&boot))?;
-        eprintln!("{}: {} MB of files on a disk", folder.display(), used(&disk)? >> 20);
+        let by = self.accelerator(&admin)?;
+        for (name, append) in [("boot", ""), ("freeze", FREEZE)] {
+            let script = format!(
+                "#!/bin/sh\n# Boots the machine; whoever kills this cuts its power.\nexec {}\n",
+                self.words(by, append, &admin)
+            );
+            let script_path = folder.join(name);
+            fs::write(&script_path, script)?;
+            output(Command::new("chmod").arg("+x").arg(&script_path))?;
+        }
+        eprintln!("{}: {} MB of files on a disk; runs by {by}", folder.display(), used(&disk)? >> 20);
         Ok(())
     }
 
+    /// KVM is there and boots it: within other machines it may do neither. Nothing of that try stays on the disk.
+    fn accelerator(&self, admin: &str) -> Result<&'static str> {
+        if !Path::new("/dev/kvm").exists() {
+            return Ok(EMULATED);
+        }
+        let line = format!("exec {} -snapshot", self.words(KVM, "", admin));
+        let boots = self.run_until(&line, BOOTED, "login:")?;
+        Ok(if boots { KVM } else { EMULATED })
+    }
+
+    /// Runs a line that boots it until its console says something, or for so long, and cuts the power.
+    fn run_until(&self, line: &str, limit: Duration, wanted: &str) -> Result<bool> {
+        let _of_an_earlier_one = fs::remove_file(self.console());
+        let mut machine = Command::new("sh").args(["-c", line]).stdin(Stdio::null()).spawn()?;
+        let said = holds_within(limit, LOOK_EVERY, || {
+            Ok(self.said().contains(wanted) || machine.try_wait()?.is_some())
+        });
+        machine.kill()?;
+        machine.wait()?;
+        Ok(said? && self.said().contains(wanted))
+    }
+
+    fn console(&self) -> PathBuf {
+        self.0.join("console")
+    }
+
+    /// All that the console said since the last boot.
+    fn said(&self) -> String {
+        fs::read(self.console()).map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default()
+    }
+
     /// What boots it. The console goes to a file, in which each boot begins anew.
-    fn words(&self, append: &str, admin: &str) -> Vec<String> {
+    fn words(&self, by: &str, append: &str, admin: &str) -> String {
         let at = |name: &str| format!("'{}'", self.0.join(name).display());
         [
-            "qemu-system-x86_64 -accel kvm -accel tcg -cpu max -smp 1 -m 768 -display none -monitor none -no-reboot",
+            &format!("qemu-system-x86_64 -accel {by} -cpu max -smp 1 -m 768"),
+            "-display none -monitor none -no-reboot",
             &format!("-kernel {} -initrd {}", at("vmlinuz"), at("initrd.img")),
             &format!("-append 'root=/dev/vda rw console=ttyS0 quiet {append}'"),
             &format!("-drive file={},format=raw,if=virtio", at("disk")),
-            &format!("-netdev user,id=n,hostfwd=tcp:127.0.0.1:{admin}-:{admin} -device virtio-net-pci,netdev=n"),
-            &format!("-serial file:{}", at("console")),
+            &format!(
+                "-netdev user,id=n,hostfwd=tcp:127.0.0.1:{admin}-:{admin} -device virtio-net-pci,netdev=n"
+            ),
+            &format!("-serial file:'{}'", self.console().display()),
         ]
-        .map(str::to_owned)
-        .to_vec()
+        .join(" ")
     }
 
     /// Boots it with an edge that is frozen; gives what the console says of the watchdog.
     pub(crate) fn watchdog(&self) -> Result<String> {
-        let admin = port(&Stack::named("test")?.addresses().edge_admin)?;
-        let line = self.words(FREEZE, &admin).join(" ");
-        let mut machine =
-            Command::new("sh").arg("-c").arg(format!("exec {line}")).stdin(Stdio::null()).spawn()?;
-        let console =
-            || fs::read(self.0.join("console")).map(|text| String::from_utf8_lossy(&text).into_owned());
-        let back = holds_within(FROZEN, LOOK_EVERY, || Ok(console().is_ok_and(|text| text.contains(BACK))));
-        machine.kill()?;
-        machine.wait()?;
-        ensure!(
-            back?,
-            "the watchdog did not bring it back; the console says:\n{}",
-            last_lines(&self.0.join("console"), 30)
-        );
-        let said = console()?;
+        // One that was booted before has the disk and the port.
+        let _there_was_none = Programs::new(&Stack::named("test")?)?.stop_one(Program::Edge);
+        let script = format!("exec '{}'", self.0.join("freeze").display());
+        let is_back = self.run_until(&script, FROZEN, BACK)?;
+        let last = last_lines(&self.console(), 30);
+        ensure!(is_back, "the watchdog did not bring it back; the console says:\n{last}");
+        let said = self.said();
         let said: Vec<&str> =
             said.lines().filter(|line| line.contains("weir-freeze:") || line.contains("atchdog")).collect();
         Ok(said.join("\n"))

@@ -106,7 +106,8 @@ fn demo(wanted: &CommandLine) -> anyhow::Result<bool> {
     let verdict = oracle.wait_and_judge(&outcome.issued, |found| screen.update(&waiting(found)))?;
     screen.line(&verdict.to_string());
     screen.line(&addresses(&stack)?);
-    let (ok, line) = last_line(wanted, &outcome, &verdict);
+    let idle = programs.metrics(Program::Edge).map(|page| page.sum("process_resident_memory_bytes", ""));
+    let (ok, line) = last_line(wanted, &outcome, &verdict, idle);
     screen.line(&line);
     screen.finish()?;
     Ok(ok)
@@ -167,7 +168,12 @@ fn waiting(found: &[Found; 3]) -> String {
 }
 
 /// Whether all went well, and the figures.
-fn last_line(wanted: &CommandLine, outcome: &Outcome, verdict: &Verdict) -> (bool, String) {
+fn last_line(
+    wanted: &CommandLine,
+    outcome: &Outcome,
+    verdict: &Verdict,
+    edge_idle_bytes: Option<f64>,
+) -> (bool, String) {
     let issued = &outcome.issued;
     let counts = &outcome.counts;
     let seconds = outcome.took.as_secs_f64();
@@ -183,6 +189,8 @@ fn last_line(wanted: &CommandLine, outcome: &Outcome, verdict: &Verdict) -> (boo
         ("seconds", json!((seconds * 10.0).round() / 10.0)),
         ("readings_per_second", json!((counts.acked as f64 / seconds).round() as u64)),
         ("kills", json!(kills)),
+        // Under qemu without a machine around it, qemu's.
+        ("edge_idle_bytes", json!(edge_idle_bytes.map(|bytes| bytes.round() as u64))),
         ("upgraded_and_back", json!(wanted.before.is_some())),
         ("stores", json!(verdict.figures())),
     ];

@@ -92,7 +92,7 @@ pub(super) async fn read(
         let values = numbers.chain(integers).chain(texts).chain(flags).collect();
         document::count(row.device, row.time_ms.0, values, &row.tags, tally);
     }
-    let since = format!("toUnixTimestamp64Milli(received) >= {}", issued.started_ms);
+    let since = format!("toUnixTimestamp64Milli(received) >= {}", issued.received_since_ms());
     let columns = "source_topic AS topic, reason, bytes, base64Encode(raw) AS raw";
     let rows: Vec<LetterRow> =
         select(http, url, &format!("SELECT {columns} FROM weir_rejected WHERE {since}")).await?;

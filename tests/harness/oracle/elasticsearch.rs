@@ -91,7 +91,7 @@ pub(super) async fn read(
         page = next_page(http, url, &page.scroll).await?;
     }
     end(http, url, &page.scroll).await?;
-    let since = json!({"range": {"received": {"gte": issued.started_ms, "format": "epoch_millis"}}});
+    let since = json!({"range": {"received": {"gte": issued.received_since_ms(), "format": "epoch_millis"}}});
     let mut page = first_page(http, url, REJECTED, &since, 50).await?; // some hold 400 KB
     while !page.hits.hits.is_empty() {
         for hit in &page.hits.hits {

@@ -77,7 +77,7 @@ pub(super) async fn read(pool: &Pool, issued: &Issued, tally: &mut Tally<'_>) ->
         format!("SELECT source_topic, reason, bytes, raw FROM weir_rejected WHERE received >= {SINCE}");
     let mut connection = pool.get_conn().await.context("MySQL")?;
     connection.query_drop("SET time_zone = '+00:00'").await?;
-    let mut rows = connection.exec_iter(select, params! { "since" => issued.started_ms }).await?;
+    let mut rows = connection.exec_iter(select, params! { "since" => issued.received_since_ms() }).await?;
     while let Some(row) = rows.next().await? {
         let (topic, reason, bytes, raw): (Option<String>, String, u64, Vec<u8>) = from_row(row)?;
         tally.dead_letter(&DeadLetter { topic: topic.unwrap_or_default(), reason, bytes, raw });

@@ -196,7 +196,16 @@ impl Ledger {
     }
 }
 
+/// The edge may run on a machine of its own, whose clock is behind ours by at most this.
+const CLOCKS_APART_MS: i64 = 60_000;
+
 impl Issued {
+    /// What the stores have of this run was received no earlier, by whatever clock.
+    #[must_use]
+    pub const fn received_since_ms(&self) -> i64 {
+        self.started_ms - CLOCKS_APART_MS
+    }
+
     /// Reads a run's log.
     ///
     /// # Errors
