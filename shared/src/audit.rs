@@ -12,8 +12,8 @@
 //! Guarantees: an entry is on disk before [`Audit::record`] returns; one that was altered, added or taken out is found by
 //! [`verify`]; entries cut off at the end are, when a head that was seen later is known: every entry is in the program's log
 //! too, with its number and hash, and that log is usually kept elsewhere.
-//! On failure: `record` says why. In place of a line that a power cut tore stands, from the next start on, an entry that holds
-//! what was left of it. A log whose last entry cannot be read is not written on: it must be moved away first.
+//! On failure: `record` says why. In place of a line that a power cut tore stands, from the next entry on, one that holds what
+//! was left of it. A log whose last entry cannot be read is not written on: it must be moved away first.
 
 pub mod cli;
 pub(crate) mod logins;

@@ -117,16 +117,27 @@ fn seen(page: &str, rows: &[Row]) -> Seen {
     seen
 }
 
-/// The rows that are there; what is by the second needs an earlier look.
+/// The rows that are there; what is by the second needs an earlier look. Of counters that never counted, one line tells.
 fn screen(rows: &[Row], seen: &Seen, before: Option<(&Seen, f64)>) -> String {
     let mut out = String::new();
+    let counted = |at: usize| seen.iter().any(|((of, _), value)| *of == at && *value > 0.0);
+    let mut last = None;
     for ((at, by), value) in seen {
         let row = rows[*at];
+        let is_first = last.replace(*at) != Some(*at);
+        let by = if row.unit == Unit::PerSecond && *value == 0.0 {
+            if counted(*at) || !is_first {
+                continue;
+            }
+            ""
+        } else {
+            by
+        };
         let title = if by.is_empty() { row.title.to_owned() } else { format!("{} {by}", row.title) };
         let shown = match row.unit {
             Unit::PerSecond => {
                 let then =
-                    before.and_then(|(before, passed)| Some((before.get(&(*at, by.clone()))?, passed)));
+                    before.and_then(|(before, passed)| Some((before.get(&(*at, by.to_owned()))?, passed)));
                 let rate =
                     then.filter(|(_, passed)| *passed > 0.0).map(|(then, passed)| (value - then) / passed);
                 let rate = rate.map_or_else(|| "–".to_owned(), |rate| grouped(rate.max(0.0)));
@@ -134,6 +145,7 @@ fn screen(rows: &[Row], seen: &Seen, before: Option<(&Seen, f64)>) -> String {
             }
             Unit::Number => format!("{:>12}", grouped(*value)),
             Unit::Bytes => format!("{:>12.1} MB", value / 1e6),
+            Unit::Seconds if value.is_infinite() => format!("{:>12}", "never"),
             Unit::Seconds => format!("{value:>12.2} s"),
         };
         writeln!(out, "{title:<44} {shown}").expect("a String takes everything");
@@ -159,15 +171,18 @@ fn grouped(value: f64) -> String {
 mod tests {
     use super::*;
 
-    const ROWS: [Row; 3] = [
+    const ROWS: [Row; 5] = [
         row("received", "in_total", Unit::PerSecond, ""),
         row("sink", "rows_total", Unit::PerSecond, "sink"),
         row("memory", "memory_bytes", Unit::Bytes, ""),
+        row("full in", "full_seconds", Unit::Seconds, ""),
+        row("rejected", "rejected_total", Unit::PerSecond, "reason"),
     ];
 
     #[test]
     fn rates_come_from_two_looks_and_labels_are_told_apart() {
-        let page = "in_total{a=\"1\"} 1000\nin_total{a=\"2\"} 500\nrows_total{sink=\"x\",t=\"1\"} 7\nmemory_bytes 2500000\n";
+        let page = "in_total{a=\"1\"} 1000\nin_total{a=\"2\"} 500\nrows_total{sink=\"x\",t=\"1\"} 7\nrows_total{sink=\"y\"} 0\n\
+            memory_bytes 2500000\nfull_seconds +Inf\nrejected_total{reason=\"a\"} 0\nrejected_total{reason=\"b\"} 0\n";
         let first = seen(page, &ROWS);
         assert!(screen(&ROWS, &first, None).starts_with("received "));
         let second = seen(&page.replace("1000", "3500"), &ROWS);
@@ -176,6 +191,8 @@ mod tests {
         assert_eq!(lines[0], ["received", "1,250", "/s", "4,000"]);
         assert_eq!(lines[1], ["sink", "x", "0", "/s", "7"]);
         assert_eq!(lines[2], ["memory", "2.5", "MB"]);
+        assert_eq!(lines[3], ["full", "in", "never"]);
+        assert_eq!(lines[4..], [["rejected", "–", "/s", "0"]]);
     }
 
     #[test]

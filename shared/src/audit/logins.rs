@@ -18,13 +18,12 @@ const AGAIN: Duration = Duration::from_secs(3600);
 /// Only who was well for so long begins anew: between two tries a reason may be another.
 const WELL: Duration = Duration::from_secs(60);
 /// What refusals say: of TLS, Kafka, MQTT, MySQL, Elasticsearch and ClickHouse.
-const WORDS: [&str; 11] = [
+const WORDS: [&str; 10] = [
     "certificate verify failed",
     "certificate expired",
     "certificate required",
     " alert ",
     "uthentication fail",
-    "Authentication failed",
     "Access denied",
     "security_exception",
     "AUTHENTICATION_FAILED",
