@@ -13,6 +13,7 @@ use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::{Value, json};
 use weir_harness::oracle::Oracle;
+use weir_harness::patience::holds_within;
 use weir_harness::programs::{Program, Programs};
 use weir_harness::stream::new_run_name;
 use weir_shared::clock::{self, Deadline};
@@ -33,6 +34,7 @@ const TRANSACTION_EVERY: Duration = Duration::from_millis(200);
 const KILL_AT: usize = 100;
 const KAFKA: Duration = Duration::from_secs(10);
 const STORED: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 const TIME: i64 = 1_790_000_000_000;
 
 const TABLES: &str = r#"
@@ -274,19 +276,24 @@ fn tables_of_the_users_own_hold_each_row_once_although_the_cloud_was_killed() {
     assert!(made_all.status.success(), "{}", String::from_utf8_lossy(&made_all.stderr));
 
     let (records, wanted) = made(&name);
-    let brokers = run.stack.addresses().kafka;
+    let brokers = &run.stack.addresses().kafka;
     let begun = clock::instant();
     // One without these tables ran until now: the group must learn that another topic is read.
     let mut cloud = Some(scene.start());
     scene.programs.wait_ready(Program::Cloud).unwrap();
     std::thread::scope(|scope| {
-        let sender = scope.spawn(|| send(&brokers, &records));
-        while scene.rows()[0]["power"].len() < KILL_AT {
-            assert!(!sender.is_finished(), "too few rows when all was sent");
-            std::thread::park_timeout(Duration::from_millis(50));
-        }
+        let (killed, hears) = std::sync::mpsc::channel();
+        // However slow the cloud is to begin, the stream goes on behind the kill.
+        let (first, rest) = records.split_at(records.len() / 2);
+        let sender = scope.spawn(move || {
+            send(brokers, first);
+            let _or_the_test_has_failed = hears.recv_timeout(STORED);
+            send(brokers, rest);
+        });
+        let has_some = || Ok(scene.rows()[0]["power"].len() >= KILL_AT);
+        assert!(holds_within(STORED, LOOK_EVERY, has_some).unwrap(), "too few rows of the first half");
         drop(cloud.take());
-        assert!(!sender.is_finished(), "the kill fell behind the stream");
+        killed.send(()).unwrap();
         cloud = Some(scene.start());
         sender.join().unwrap();
     });
