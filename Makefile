@@ -153,8 +153,8 @@ boot: deb
 	$(BIN)/weir-demo --name test --rate 200 --seconds 90 --kill --edge $(CURDIR)/target/boot/boot
 	"$${as_root[@]}" $(BIN)/weir-package watchdog
 
-# weir-edge and its packages for gateways, and its main job under qemu: the 64-bit one is killed twice in mid-stream, on real
-# servers.
+# weir-edge and its packages for gateways, each installed into a clean Debian for its processor (as root), and its main job under
+# qemu: the 64-bit one is killed twice in mid-stream, on real servers.
 arm: PACKAGES += python3-pip qemu-user-static libc6-arm64-cross
 arm: manual
 	@deploy/arm.sh
@@ -163,6 +163,9 @@ arm: manual
 		cp -r $(BIN)/manual "target/$$target/release/manual"
 		target/tools/bin/cargo-deb -p weir-edge --variant cross --target "$$target" --no-build --no-strip --locked --output target/deb
 	done
+	as_root=()
+	(( $$(id -u) == 0 )) || as_root=(sudo -n)
+	"$${as_root[@]}" $(BIN)/weir-package arm64 armhf
 	trap '$(BIN)/weir-stack down --name test >&2' EXIT
 	$(BIN)/weir-stack up --name test --fresh >&2
 	$(BIN)/weir-demo --name test --rate 200 --seconds 40 --kill --edge \

@@ -88,7 +88,7 @@ pub(crate) fn run(config: Config, (file, shown): (&str, &str), roles: &Roles) ->
             while !stop.wait_for(CYCLE_MAX) {}
             Ok(())
         })?;
-        let dimensions = Dimensions::new(&process.dimensions);
+        let dimensions = Dimensions::new(&process.dimensions).audited(audit.clone());
         let followed = Rules::new(&rules, &slot).audited(audit);
         let versions = Versions::new(&dimensions, &followed);
         let telling = versions.clone();

@@ -33,7 +33,6 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
 
-use crate::audit::logins::{self, Logins};
 use crate::audit::{Audit, Entry};
 use crate::clock;
 use crate::log;
@@ -144,7 +143,7 @@ pub fn serve(config: AdminConfig, mut admin: Admin, stop: &Stop) -> Result<(), E
             }
             return Ok(());
         };
-        let listener = Listener::bind(address, config.tls.as_ref()).await?;
+        let (listener, accepting) = Listener::bind(address, config.tls.as_ref()).await?;
         let port = Port {
             refusals: Arc::new(Refusals::new(admin.audit.clone())),
             admin: Arc::new(admin),
@@ -157,6 +156,7 @@ pub fn serve(config: AdminConfig, mut admin: Admin, stop: &Stop) -> Result<(), E
         let router = router(port).into_make_service_with_connect_info::<Peer>();
         tokio::select! {
             served = async { axum::serve(listener, router).await } => served.map_err(Error::from),
+            ended = accepting => Err(format!("admin port: nothing is accepted any more: {ended:?}").into()),
             () = upkeep => Ok(()),
             () = stop.wait() => Ok(()),
         }
@@ -165,19 +165,14 @@ pub fn serve(config: AdminConfig, mut admin: Admin, stop: &Stop) -> Result<(), E
     served
 }
 
-/// What is to be done whoever asks: the metrics are made small, and who is refused is written down.
+/// What is to be done whoever asks: the metrics are made small, and servers that refuse the program are written down.
 async fn upkeep(metrics: PrometheusHandle, ready: Health, audit: Audit) {
-    let mut logins = Logins::default();
     for second in 1_u64.. {
         tokio::time::sleep(Duration::from_secs(1)).await;
         if second.is_multiple_of(METRICS_SECONDS) {
             metrics.run_upkeep();
         }
-        let refused = logins.look(ready.reasons());
-        if !refused.is_empty() {
-            let audit = audit.clone();
-            drop(tokio::task::spawn_blocking(move || logins::write(&audit, &refused)));
-        }
+        audit.note_logins(&ready.reasons());
     }
 }
 

@@ -16,7 +16,7 @@
 //! was left of it. A log whose last entry cannot be read is not written on: it must be moved away first.
 
 pub mod cli;
-pub(crate) mod logins;
+mod logins;
 pub mod settings;
 pub mod verify;
 
@@ -31,6 +31,7 @@ use serde_json::{Value, json};
 use crate::clock;
 use crate::config::Section;
 use crate::record::hex;
+use logins::Logins;
 
 /// A file that has become larger is put aside.
 const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -64,7 +65,13 @@ pub struct Entry<'e> {
 
 /// The audit log of a process. Cheap to clone.
 #[derive(Clone)]
-pub struct Audit(Arc<Mutex<Inner>>);
+pub struct Audit(Arc<Shared>);
+
+struct Shared {
+    log: Mutex<Inner>,
+    /// Apart, as who looks here must not wait for a disk.
+    logins: Mutex<Logins>,
+}
 
 struct Inner {
     /// Without one, entries are in the program's log alone.
@@ -111,7 +118,8 @@ impl Audit {
         let place = folder.map(|folder| Place { folder, name });
         let (entries, failing) = (counter!("weir_audit_entries_total"), gauge!("weir_audit_failing"));
         failing.set(0.0);
-        Self(Arc::new(Mutex::new(Inner { place, open: None, entries, failing })))
+        let log = Mutex::new(Inner { place, open: None, entries, failing });
+        Self(Arc::new(Shared { log, logins: Mutex::default() }))
     }
 
     /// Writes an entry.
@@ -130,7 +138,7 @@ impl Audit {
         if entries.is_empty() {
             return Ok(());
         }
-        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.0.log.lock().unwrap_or_else(PoisonError::into_inner);
         let written = inner.write(entries);
         inner.failing.set(f64::from(u8::from(written.is_err())));
         match &written {
@@ -148,7 +156,7 @@ impl Audit {
     /// The newest entry with this action: its `after`.
     #[must_use]
     pub fn last_of(&self, action: &str) -> Option<Value> {
-        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let inner = self.0.log.lock().unwrap_or_else(PoisonError::into_inner);
         let place = inner.place.as_ref()?;
         let of = |file: PathBuf| {
             let text = std::fs::read_to_string(file).ok()?;

@@ -23,6 +23,8 @@ use crate::supervise::Error;
 const LOG_LINES: &str = "5000";
 /// Seconds that it may take to find them.
 const LOG_WAIT: &str = "10";
+/// What `timeout` ends with when that was not enough.
+const TIMED_OUT: i32 = 124;
 
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -216,19 +218,27 @@ fn machine_text(program: &str) -> String {
 /// Its unit's log, where there is one; a log never holds a secret.
 fn log_of(program: &str) -> String {
     let mut journal = std::process::Command::new("timeout");
-    match journal
-        .args([LOG_WAIT, "journalctl", "--no-pager", "--unit", program, "--lines", LOG_LINES])
-        .output()
-    {
-        Ok(output) => String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
-        Err(error) => format!("journalctl: {error}; add the log of {program} yourself\n"),
-    }
+    journal.args([LOG_WAIT, "journalctl", "--no-pager", "--unit", program, "--lines", LOG_LINES]);
+    let (text, why) = match journal.output() {
+        Ok(output) if output.status.success() => {
+            return String::from_utf8_lossy(&output.stdout).into_owned();
+        }
+        Ok(output) if output.status.code() == Some(TIMED_OUT) => {
+            (output.stdout, format!("it goes on, but journalctl took more than {LOG_WAIT} s"))
+        }
+        Ok(output) => (output.stdout, String::from_utf8_lossy(&output.stderr).trim_end().to_owned()),
+        Err(error) => (Vec::new(), format!("timeout (of coreutils): {error}")),
+    };
+    format!("{}{why}; add the log of {program} yourself\n", String::from_utf8_lossy(&text))
 }
 
 fn bundle(path: &Path, program: &str, parts: &[(&str, String)]) -> std::io::Result<()> {
     let mut options = File::options();
     std::os::unix::fs::OpenOptionsExt::mode(options.write(true).create(true).truncate(true), 0o600);
-    let mut tar = tar::Builder::new(GzEncoder::new(options.open(path)?, Compression::default()));
+    let file = options.open(path)?;
+    // One that was there keeps its rights otherwise.
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    let mut tar = tar::Builder::new(GzEncoder::new(file, Compression::default()));
     for (name, text) in parts {
         let mut header = tar::Header::new_gnu();
         header.set_size(text.len() as u64);
@@ -254,9 +264,12 @@ mod tests {
     }
 
     #[test]
-    fn the_bundle_has_every_part() {
+    fn the_bundle_has_every_part_and_is_for_its_owner_alone() {
         let path = std::env::temp_dir().join(format!("weir-bundle-{}.tar.gz", std::process::id()));
+        std::fs::write(&path, "an older one, for everybody to read").unwrap();
         bundle(&path, "weir-x", &[("a.txt", "one".to_owned()), ("b.txt", String::new())]).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::mode(&path.metadata().unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600);
         let mut tar = tar::Archive::new(flate2::read::GzDecoder::new(File::open(&path).unwrap()));
         let names: Vec<String> =
             tar.entries().unwrap().map(|e| e.unwrap().path().unwrap().display().to_string()).collect();

@@ -96,7 +96,8 @@ impl Identity {
     }
 }
 
-fn leb128(mut n: u64, out: &mut Vec<u8>) {
+/// Seven bits a byte, the lowest first; the last byte is below 128.
+pub(crate) fn leb128(mut n: u64, out: &mut Vec<u8>) {
     while n >= 0x80 {
         out.push((n & 0x7f) as u8 | 0x80);
         n >>= 7;

@@ -23,8 +23,9 @@ use weir_shared::wire;
 
 use crate::alone;
 use crate::first_light::first_light;
+use crate::mid_stream::MidStream;
 use crate::own_tables::send;
-use crate::started::Started;
+use crate::started::{Started, entries};
 use crate::status_page;
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -118,8 +119,7 @@ impl Scene {
     }
 
     fn entries(&self) -> Vec<Value> {
-        let text = std::fs::read_to_string(self.audit().join("weir-cloud-0.audit.jsonl")).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        entries(&self.audit().join("weir-cloud-0.audit.jsonl"))
     }
 
     /// Records come that the sink of MySQL leaves where they are, while another stores them.
@@ -131,7 +131,7 @@ impl Scene {
             (wire::ENRICHED, record.to_string())
         };
         let records: Vec<_> = (0..RECORDS).map(record).collect();
-        send(&self.brokers, &records);
+        send(&self.brokers, &records, &MidStream::undisturbed(Duration::ZERO));
         let count = format!("SELECT count() FROM weir_readings WHERE device = '{}'", self.run);
         let stored = || Ok(self.oracle.in_clickhouse(&count)?.trim() == RECORDS.to_string());
         assert!(holds_within(PATIENCE, LOOK_EVERY, stored).unwrap(), "{}", self.log());
@@ -240,7 +240,12 @@ fn may_look(scene: &Scene) {
     assert!(said.starts_with("a token is needed: send the header"), "{said}");
     let plain = scene.http.get(format!("http://{}/metrics", scene.port));
     assert_eq!(scene.send(plain).0, 0, "not without TLS");
-    scene.is_audited(&[("action", json!("metrics")), ("who", json!(""))]);
+    scene.is_audited(&[
+        ("action", json!("request")),
+        ("who", json!("")),
+        ("subject", json!("metrics from 127.0.0.1")),
+        ("result", json!(format!("refused: {}", said.trim_end()))),
+    ]);
 }
 
 /// Who may change how it runs.

@@ -17,6 +17,7 @@ mod damage;
 mod dashboards;
 mod dlq;
 mod first_light;
+mod mid_stream;
 mod mysql;
 mod old_clickhouse;
 mod outputs;

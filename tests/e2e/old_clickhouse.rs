@@ -17,12 +17,14 @@ use serde_json::{Value, json};
 use weir_harness::addresses::OLD_CLICKHOUSE;
 use weir_harness::faults::cloud::{Cloud, CloudSpec};
 use weir_harness::oracle::{Oracle, Store};
+use weir_harness::patience::holds_within;
 use weir_harness::programs::{Admin, Program, Programs};
 use weir_harness::stack::Stack;
 use weir_harness::stream::new_run_name;
 use weir_shared::clock::Deadline;
 use weir_shared::wire;
 
+use crate::mid_stream::MidStream;
 use crate::outputs::records::{Records, Table};
 use crate::outputs::{compare, send, stores};
 
@@ -46,7 +48,7 @@ fn an_old_server_has_every_row_once_although_its_sink_was_killed() {
     let scene = Scene::up().unwrap();
     let runs: Vec<Records> = (0..RUNS).map(|_| Records::new(&new_run_name())).collect();
     for records in &runs {
-        send(&scene.brokers(), &records.all, Duration::ZERO).unwrap();
+        send(&scene.brokers(), &records.all, &MidStream::undisturbed(Duration::ZERO));
     }
     wire_form::send(&scene).unwrap();
 
@@ -150,11 +152,8 @@ impl Scene {
     }
 
     fn wait_ready(&self, cloud: &Cloud) -> anyhow::Result<()> {
-        let deadline = Deadline::after(READY);
-        while !cloud.is_ready(&self.admin) {
-            ensure!(!deadline.passed(), "not ready within {READY:?}; {}", cloud.last_words());
-            std::thread::park_timeout(LOOK);
-        }
+        let is_ready = holds_within(READY, LOOK, || Ok(cloud.is_ready(&self.admin)))?;
+        ensure!(is_ready, "not ready within {READY:?}; {}", cloud.last_words());
         Ok(())
     }
 

@@ -16,11 +16,12 @@ use weir_harness::oracle::Oracle;
 use weir_harness::patience::holds_within;
 use weir_harness::programs::{Program, Programs};
 use weir_harness::stream::new_run_name;
-use weir_shared::clock::{self, Deadline};
+use weir_shared::clock;
 use weir_shared::wire;
 
 use crate::alone;
 use crate::first_light::first_light;
+use crate::mid_stream::MidStream;
 use crate::started::Started;
 
 /// A topic that only routes name.
@@ -34,7 +35,7 @@ const TRANSACTION_EVERY: Duration = Duration::from_millis(200);
 const KILL_AT: usize = 100;
 const KAFKA: Duration = Duration::from_secs(10);
 const STORED: Duration = Duration::from_secs(60);
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 const TIME: i64 = 1_790_000_000_000;
 
 const TABLES: &str = r#"
@@ -238,15 +239,14 @@ fn made(run: &str) -> (Vec<(&'static str, String)>, Rows) {
 }
 
 /// Sends them in transactions, one after the other.
-pub(crate) fn send(brokers: &str, records: &[(&str, String)]) {
+pub(crate) fn send(brokers: &str, records: &[(&str, String)], stream: &MidStream) {
     let producer: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("transactional.id", "weir-e2e-own-tables")
         .create()
         .unwrap();
     producer.init_transactions(KAFKA).unwrap();
-    for transaction in records.chunks(TRANSACTION_RECORDS) {
-        let next = Deadline::after(TRANSACTION_EVERY);
+    stream.send(records, TRANSACTION_RECORDS, |transaction| {
         producer.begin_transaction().unwrap();
         for (topic, json) in transaction {
             let key: Value = serde_json::from_str(json).unwrap();
@@ -254,10 +254,7 @@ pub(crate) fn send(brokers: &str, records: &[(&str, String)]) {
             producer.send(BaseRecord::to(topic).key(key).payload(json)).map_err(|(error, _)| error).unwrap();
         }
         producer.commit_transaction(KAFKA).unwrap();
-        while !next.passed() {
-            std::thread::park_timeout(next.left());
-        }
-    }
+    });
 }
 
 #[test]
@@ -281,30 +278,18 @@ fn tables_of_the_users_own_hold_each_row_once_although_the_cloud_was_killed() {
     // One without these tables ran until now: the group must learn that another topic is read.
     let mut cloud = Some(scene.start());
     scene.programs.wait_ready(Program::Cloud).unwrap();
+    let stream = MidStream::new(TRANSACTION_EVERY);
     std::thread::scope(|scope| {
-        let (killed, hears) = std::sync::mpsc::channel();
-        // However slow the cloud is to begin, the stream goes on behind the kill.
-        let (first, rest) = records.split_at(records.len() / 2);
-        let sender = scope.spawn(move || {
-            send(brokers, first);
-            let _or_the_test_has_failed = hears.recv_timeout(STORED);
-            send(brokers, rest);
-        });
-        let has_some = || Ok(scene.rows()[0]["power"].len() >= KILL_AT);
-        assert!(holds_within(STORED, LOOK_EVERY, has_some).unwrap(), "too few rows of the first half");
-        drop(cloud.take());
-        killed.send(()).unwrap();
+        let sender = scope.spawn(|| send(brokers, &records, &stream));
+        stream.kill_when(|| scene.rows()[0]["power"].len() >= KILL_AT, || drop(cloud.take()));
         cloud = Some(scene.start());
         sender.join().unwrap();
     });
     let detail = "value_wrong_type|table e2e_power: column rounds: is not an integer of 64 bits";
     let letters = ["clickhouse", "elasticsearch", "mysql"].map(|store| format!("sink.{store}|{detail}"));
-    let deadline = Deadline::after(STORED);
-    while (scene.rows().iter().any(|rows| *rows != wanted) || scene.letters() != letters)
-        && !deadline.passed()
-    {
-        std::thread::park_timeout(Duration::from_millis(250));
-    }
+    let is_all = || Ok(scene.rows().iter().all(|rows| *rows == wanted) && scene.letters() == letters);
+    // What is missing is said below.
+    let _all = holds_within(STORED, LOOK_EVERY, is_all).unwrap();
     // What other tests damaged is older.
     let since = format!("{}s", begun.elapsed().as_secs() + 3);
     let verified = scene.command(&["verify", "--deep", "--json", "--from", &since]).output().unwrap();

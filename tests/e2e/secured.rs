@@ -25,7 +25,7 @@ use weir_shared::clock::{self, Deadline};
 
 use crate::alone;
 use crate::first_light::first_light;
-use crate::started::Started;
+use crate::started::{Started, entries};
 
 const READINGS: u64 = 200;
 const STORED: Duration = Duration::from_secs(60);
@@ -204,22 +204,52 @@ impl Scene<'_> {
     fn edge_says(&self, config: &str, words: &str) {
         let edge = self.start(Program::Edge, config);
         self.says(&edge, &self.edge_admin(), words);
-        let is_audited = || {
-            let text =
-                std::fs::read_to_string(self.folder.join(format!("audit/gw-{}.audit.jsonl", self.run)));
-            let text = text.unwrap_or_default();
-            let mut entries = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-            let fits = |entry: Value| {
-                entry["action"] == "login" && entry["result"].as_str().is_some_and(|why| why.contains(words))
-            };
-            Ok(entries.any(fits))
-        };
-        assert!(
-            holds_within(SAID, LOOK_EVERY, is_audited).unwrap(),
-            "{words:?} is not audited\n{}",
-            edge.log()
+        self.audits(&edge, &format!("gw-{}", self.run), ("", words));
+        self.counts_refused(&self.edge_admin());
+    }
+
+    /// A process that a database of business data refuses: these passwords it gives for the dimension and for the rules.
+    fn cloud_is_refused(&self, ca: &Path, shown: &Identity, passwords: [&str; 2], who: &str) {
+        let [dimension, rules] = passwords.map(|password| {
+            format!("mysql://{MYSQL_TLS_USER}:{password}@{HOST}:{}/{MYSQL_DATABASE}", self.ports().mysql())
+        });
+        let admin = self.programs.address(Program::Cloud);
+        let config = format!(
+            "slot = \"refused\"\n[admin]\nlisten = \"{admin}\"\n[audit]\ndirectory = \"{folder}/audit\"\n\
+             [kafka]\nbrokers = \"{HOST}:{kafka}\"\n{kafka_tls}\
+             [[dimension]]\nname = \"devices\"\nurl = \"{dimension}\"\ntable = \"weir_devices\"\n{dimension_tls}\
+             [rules]\nurl = \"{rules}\"\n{rules_tls}",
+            folder = self.folder.display(),
+            kafka = self.ports().kafka_tls(),
+            kafka_tls = tls("kafka.tls", ON, ca, Some(shown)),
+            dimension_tls = tls("dimension.tls", ON, ca, Some(shown)),
+            rules_tls = tls("rules.tls", ON, ca, Some(shown)),
         );
-        let page = self.admin.page(&self.edge_admin(), "/metrics").unwrap();
+        let cloud = self.start(Program::Cloud, &config);
+        self.audits(&cloud, "refused", (who, "Access denied"));
+        self.counts_refused(&admin);
+    }
+
+    /// An entry `login` with this subject, where one is given, and these words is in the audit log of this name.
+    fn audits(&self, program: &Started, name: &str, (subject, words): (&str, &str)) {
+        let path = self.folder.join(format!("audit/{name}.audit.jsonl"));
+        let is_audited = || {
+            let holds = |entry: &Value, member: &str, words: &str| {
+                entry[member].as_str().is_some_and(|text| text.contains(words))
+            };
+            let is_it = |entry: &Value| {
+                entry["action"] == "login"
+                    && holds(entry, "subject", subject)
+                    && holds(entry, "result", words)
+            };
+            Ok(entries(&path).iter().any(is_it))
+        };
+        let audited = holds_within(SAID, LOOK_EVERY, is_audited).unwrap();
+        assert!(audited, "{subject} {words:?} is not audited\n{}", program.log());
+    }
+
+    fn counts_refused(&self, admin: &str) {
+        let page = self.admin.page(admin, "/metrics").unwrap();
         assert!(Samples::parse(&page).sum("weir_logins_refused_total", "") >= 1.0);
     }
 }
@@ -256,6 +286,9 @@ fn readings_come_through_tls_and_logins_once_and_what_is_wrong_is_said() {
     let other_ca = scene.certificates.other_ca();
     scene.edge_says(&scene.edge(&other_ca, &good, &password), "→ kafka.tls.ca_file must hold the authority");
     scene.edge_says(&scene.edge(&ca, &issue("e2e-expired", EXPIRED), &password), "certificate expired");
+
+    scene.cloud_is_refused(&ca, &good, ["wrong", MYSQL_PASSWORD], "dimension devices");
+    scene.cloud_is_refused(&ca, &good, [MYSQL_PASSWORD, "wrong"], "rules");
 
     let edge = scene.start(Program::Edge, &scene.edge(&ca, &good, &password));
     let trusted = folder.join("authority.pem");

@@ -1,4 +1,4 @@
-//! A program that a test starts itself.
+//! A program that a test starts itself, and its audit log.
 //!
 //! Guarantees: it is killed when it is dropped, so also when a test fails: the next one has the same ports. What it says goes
 //! to a file, which a test that fails shows.
@@ -8,6 +8,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+use serde_json::Value;
 use weir_harness::places::last_lines;
 
 /// Most lines that are shown of what it said.
@@ -51,4 +52,11 @@ impl Drop for Started {
             eprintln!("{}:\n{}", self.log.display(), last_lines(&self.log, SHOWN));
         }
     }
+}
+
+/// The entries of an audit log that may be being written: the last line is whole, or not taken.
+pub(crate) fn entries(log: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use weir_harness::install;
+use weir_harness::patience::holds_within;
 use weir_harness::places::Places;
 use weir_harness::programs::{Program, Programs};
 use weir_shared::clock::{self, Deadline};
@@ -20,6 +21,7 @@ const UNITS: [&str; 2] = ["weir-edge", "weir-cloud"];
 const EXPOSURE_MAX: &str = "12";
 /// Longest wait for a message.
 const TOLD: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// As long as this the watchdog is fed.
 const WATCHED: Duration = Duration::from_secs(5);
 
@@ -97,15 +99,13 @@ fn the_programs_tell_systemd_how_they_are() {
         assert!(fed >= 3, "{}: fed {fed} times in {WATCHED:?}", program.name());
         started.stop();
         wait_for(&socket, "STOPPING=1");
-        let deadline = Deadline::after(TOLD);
-        let status = loop {
-            if let Some(status) = started.ended() {
-                break status;
-            }
-            assert!(!deadline.passed(), "{} does not end", program.name());
-            std::thread::park_timeout(Duration::from_millis(10));
+        let mut status = None;
+        let mut has_ended = || {
+            status = started.ended();
+            Ok(status.is_some())
         };
-        assert!(status.success(), "{}: {status}", program.name());
+        assert!(holds_within(TOLD, LOOK_EVERY, &mut has_ended).unwrap(), "{} does not end", program.name());
+        assert!(status.is_some_and(|status| status.success()), "{}: {status:?}", program.name());
         for file in [&path, &log] {
             std::fs::remove_file(file).unwrap();
         }

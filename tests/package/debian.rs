@@ -1,7 +1,8 @@
 //! A clean Debian in a folder.
 //!
 //! Comes in: packages that are to be installed in it later. Goes out: a root folder in which commands can be run.
-//! Guarantees: has the smallest set of packages, systemd, and what the given packages depend on; made anew each time.
+//! Guarantees: has the smallest set of packages, systemd, and what the given packages depend on; made anew each time. One for
+//! another processor runs under qemu, which the kernel is told to start for its programs.
 //! On failure: the last lines of what failed.
 
 use std::path::{Path, PathBuf};
@@ -21,10 +22,35 @@ pub(crate) fn architecture() -> Result<String> {
     Ok(output(Command::new("dpkg").arg("--print-architecture"))?.trim().to_owned())
 }
 
+/// What runs the programs of a processor that this machine has not, as the kernel knows it.
+fn emulator(architecture: &str) -> Option<&'static str> {
+    match (architecture, std::env::consts::ARCH) {
+        ("arm64", "x86_64") => Some("qemu-aarch64"),
+        ("armhf", "x86_64" | "aarch64") => Some("qemu-arm"),
+        _ => None,
+    }
+}
+
 impl Debian {
-    /// Makes it, with more packages.
-    pub(crate) fn make(places: &Places, root: &Path, debs: &[PathBuf], more: &[&str]) -> Result<Self> {
-        install::programs(places, &[("mmdebstrap", "mmdebstrap")], &mut |line| eprintln!("{line}"))?;
+    /// Makes it in a folder of the checkout, for packages to come and with more of Debian's.
+    pub(crate) fn make(
+        places: &Places,
+        folder: &str,
+        architecture: &str,
+        (debs, more): (&[PathBuf], &[&str]),
+    ) -> Result<Self> {
+        let mut tell = |line: &str| eprintln!("{line}");
+        install::programs(places, &[("mmdebstrap", "mmdebstrap")], &mut tell)?;
+        if let Some(emulator) = emulator(architecture) {
+            let needs = [
+                ("update-binfmts", "binfmt-support"),
+                ("arch-test", "arch-test"),
+                ("qemu-arm-static", "qemu-user-static"),
+            ];
+            install::programs(places, &needs, &mut tell)?;
+            output(Command::new("update-binfmts").args(["--enable", emulator]))?;
+        }
+        let root = places.root().join(folder);
         let mut packages: Vec<String> = more.iter().map(|name| (*name).to_owned()).collect();
         packages.push("systemd".to_owned());
         for deb in debs {
@@ -34,13 +60,14 @@ impl Debian {
             packages.extend(depends.trim().split(',').map(name));
         }
         if root.exists() {
-            std::fs::remove_dir_all(root).with_context(|| format!("cannot remove {}", root.display()))?;
+            std::fs::remove_dir_all(&root).with_context(|| format!("cannot remove {}", root.display()))?;
         }
         let include = format!("--include={}", packages.join(","));
+        let of = format!("--architectures={architecture}");
         let mut command = Command::new("mmdebstrap");
-        command.args(["--variant=minbase", &include, RELEASE]).arg(root).args(sources());
+        command.args(["--variant=minbase", &of, &include, RELEASE]).arg(&root).args(sources());
         output(&mut command)?;
-        Ok(Self(root.to_owned()))
+        Ok(Self(root))
     }
 
     /// Where a file of it is.

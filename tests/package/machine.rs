@@ -18,7 +18,7 @@ use weir_harness::places::{Places, last_lines};
 use weir_harness::programs::{Program, Programs};
 use weir_harness::stack::Stack;
 
-use crate::debian::{Debian, output};
+use crate::debian::{Debian, architecture, output};
 
 /// Beside what the edge depends on: a kernel, and what gives it a network.
 const PACKAGES: [&str; 5] = ["linux-image-amd64", "systemd-sysv", "udev", "iproute2", "dbus"];
@@ -29,6 +29,8 @@ const DISK: &str = "3G";
 const WATCHDOG: &str = "15";
 /// On the kernel's command line: freeze the edge, and tell what becomes of it.
 const FREEZE: &str = "weir.freeze";
+/// What systemd says when it ends it.
+const ENDED: &str = "Watchdog timeout";
 /// Said on the console when it is back.
 const BACK: &str = "weir-freeze: back after";
 /// A boot, the freeze, the watchdog and the start again; emulated.
@@ -42,16 +44,17 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Freezes the edge once it works, and waits until systemd has ended it and it works again.
 const FREEZE_SCRIPT: &str = r#"#!/bin/sh
 set -eu
-ready() { [ "$(systemctl show -p StatusText --value weir-edge)" = ok ]; }
+show() { systemctl show -p "$1" --value weir-edge; }
+ready() { [ "$(show StatusText)" = ok ]; }
 until ready; do sleep 1; done
-first=$(systemctl show -p MainPID --value weir-edge)
+first=$(show MainPID)
 echo "weir-freeze: $first is frozen"
 kill -STOP "$first"
 began=$(date +%s)
-while [ "$(systemctl show -p NRestarts --value weir-edge)" = 0 ]; do sleep 1; done
+until [ "$(show MainPID)" != 0 ] && [ "$(show MainPID)" != "$first" ]; do sleep 1; done
 until ready; do sleep 1; done
-journalctl -u weir-edge --no-pager -o cat | grep -i watchdog | tail -n 1
-echo "weir-freeze: back after $(($(date +%s) - began)) s as $(systemctl show -p MainPID --value weir-edge)"
+journalctl -u weir-edge --no-pager -o cat | grep -F 'Watchdog timeout' | tail -n 1
+echo "weir-freeze: back after $(($(date +%s) - began)) s as $(show MainPID)"
 "#;
 
 /// Where the machine is.
@@ -69,7 +72,8 @@ impl Machine {
         fs::create_dir_all(folder)?;
         let places = Places::find()?;
         let addresses = Stack::named("test")?.addresses();
-        let debian = Debian::make(&places, &folder.join("root"), &[deb.to_owned()], &PACKAGES)?;
+        let debian =
+            Debian::make(&places, "target/boot/root", &architecture()?, (&[deb.to_owned()], &PACKAGES))?;
         debian.install(deb)?;
         let kafka = port(&addresses.kafka)?;
         let admin = port(&addresses.edge_admin)?;
@@ -191,8 +195,9 @@ impl Machine {
         let last = last_lines(&self.console(), 30);
         ensure!(is_back, "the watchdog did not bring it back; the console says:\n{last}");
         let said = self.said();
+        ensure!(said.contains(ENDED), "it came back, but not by the watchdog; the console says:\n{last}");
         let said: Vec<&str> =
-            said.lines().filter(|line| line.contains("weir-freeze:") || line.contains("atchdog")).collect();
+            said.lines().filter(|line| line.contains("weir-freeze:") || line.contains(ENDED)).collect();
         Ok(said.join("\n"))
     }
 }

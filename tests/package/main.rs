@@ -1,8 +1,10 @@
-//! `weir-package`: installs the .deb files of `make deb` into a clean Debian and looks at what they do to it; and makes a gateway
-//! of one, to be booted (`weir-package machine`, then `target/boot/boot`; `weir-package watchdog`).
+//! `weir-package`: installs the .deb files of `make deb` into a clean Debian and looks at what they do to it, those of `make arm`
+//! too (`weir-package arm64 armhf`: a Debian for that processor, under qemu); and makes a gateway of one, to be booted
+//! (`weir-package machine`, then `target/boot/boot`; `weir-package watchdog`).
 //!
 //! Comes in: `target/deb/*.deb`. Goes out: a line for each check on standard error, one JSON line of figures.
-//! Guarantees: the Debian is new, made from the package sources of this machine; nothing outside `target/deb/root` changes.
+//! Guarantees: the Debian is new, made from the package sources of this machine; nothing outside `target/deb/root` changes, but that
+//! the kernel learns to start programs for ARM.
 //! On failure: the first check that does not hold ends it with exit code 1. Needs root, as installing packages does.
 
 mod debian;
@@ -30,19 +32,19 @@ struct Package {
     data: Option<&'static str>,
 }
 
-const PACKAGES: [Package; 2] = [
-    Package { name: "weir-edge", is_enabled: true, data: Some("/var/lib/weir-edge/journal/segment") },
-    Package { name: "weir-cloud", is_enabled: false, data: None },
-];
+const EDGE: Package =
+    Package { name: "weir-edge", is_enabled: true, data: Some("/var/lib/weir-edge/journal/segment") };
+const CLOUD: Package = Package { name: "weir-cloud", is_enabled: false, data: None };
 
 fn main() -> ExitCode {
     let (begun, mut figures) = (clock::instant(), Map::new());
-    let wanted = std::env::args().nth(1);
-    let (name, checked) = match wanted.as_deref() {
-        None => ("deb", check(&mut figures)),
-        Some("machine") => ("machine", machine()),
-        Some("watchdog") => ("watchdog", watchdog(&mut figures)),
-        Some(other) => (other, Err(anyhow::anyhow!("there are: machine, watchdog"))),
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let (name, checked) = match words[..] {
+        [] => ("deb", of_this_machine(&mut figures)),
+        ["machine"] => ("machine", machine()),
+        ["watchdog"] => ("watchdog", watchdog(&mut figures)),
+        ref architectures => ("deb", foreign(architectures, &mut figures)),
     };
     figures.insert("seconds".to_owned(), begun.elapsed().as_secs().into());
     let line = figures::line(name, checked.is_ok(), &figures);
@@ -58,7 +60,7 @@ fn main() -> ExitCode {
 }
 
 fn machine() -> Result<()> {
-    Machine::find()?.make(&newest(&Places::find()?.root().join("target/deb"), "weir-edge")?)
+    Machine::find()?.make(&newest(&Places::find()?, "weir-edge", &debian::architecture()?)?)
 }
 
 fn watchdog(figures: &mut Map<String, Value>) -> Result<()> {
@@ -68,36 +70,51 @@ fn watchdog(figures: &mut Map<String, Value>) -> Result<()> {
     Ok(())
 }
 
-fn check(figures: &mut Map<String, Value>) -> Result<()> {
+fn of_this_machine(figures: &mut Map<String, Value>) -> Result<()> {
+    check(&[EDGE, CLOUD], &debian::architecture()?, figures)
+}
+
+/// Gateways are of other kinds too.
+fn foreign(architectures: &[&str], figures: &mut Map<String, Value>) -> Result<()> {
+    architectures.iter().try_for_each(|architecture| check(&[EDGE], architecture, figures))
+}
+
+fn check(packages: &[Package], architecture: &str, figures: &mut Map<String, Value>) -> Result<()> {
     let places = Places::find()?;
-    let folder = places.root().join("target/deb");
-    let debs = PACKAGES.iter().map(|package| newest(&folder, package.name)).collect::<Result<Vec<_>>>()?;
-    let debian = Debian::make(&places, &folder.join("root"), &debs, &[])?;
-    for (package, deb) in PACKAGES.iter().zip(&debs) {
+    let debs = packages.iter().map(|package| newest(&places, package.name, architecture));
+    let debs = debs.collect::<Result<Vec<_>>>()?;
+    let debian = Debian::make(&places, "target/deb/root", architecture, (&debs, &[]))?;
+    for (package, deb) in packages.iter().zip(&debs) {
         let Package { name, .. } = package;
         let bytes = deb.metadata()?.len();
-        figures.insert(format!("{name}_deb_bytes"), bytes.into());
+        figures.insert(format!("{name}_{architecture}_deb_bytes"), bytes.into());
         debian.install(deb)?;
         installed(&debian, package)?;
-        eprintln!("{name}: installed, {} KiB: files, rights, unit, program, man page", bytes >> 10);
+        eprintln!(
+            "{name} for {architecture}: installed, {} KiB: files, rights, unit, program, man page",
+            bytes >> 10
+        );
         kept(&debian, package, deb)?;
-        eprintln!("{name}: upgrade and removal keep settings and data; purge keeps data");
+        eprintln!("{name} for {architecture}: upgrade and removal keep settings and data; purge keeps data");
     }
     Ok(())
 }
 
-/// The package for this machine.
-fn newest(folder: &std::path::Path, name: &str) -> Result<PathBuf> {
-    let ending = format!("_{}.deb", debian::architecture()?);
+/// The package that was made last.
+fn newest(places: &Places, name: &str, architecture: &str) -> Result<PathBuf> {
+    let folder = places.root().join("target/deb");
+    let made_by = "`make deb`, for ARM `make arm`";
+    let ending = format!("_{architecture}.deb");
     let is_it = |path: &PathBuf| {
         let file = path.file_name().unwrap_or_default().to_string_lossy();
         file.starts_with(&format!("{name}_")) && file.ends_with(&ending)
     };
     let entries =
-        std::fs::read_dir(folder).with_context(|| format!("{}: run `make deb`", folder.display()))?;
+        std::fs::read_dir(&folder).with_context(|| format!("{}: run {made_by}", folder.display()))?;
     let found = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_it);
     let by_age = |path: &PathBuf| path.metadata().and_then(|m| m.modified()).ok();
-    found.max_by_key(by_age).with_context(|| format!("no {name} in {}: run `make deb`", folder.display()))
+    let newest = found.max_by_key(by_age);
+    newest.with_context(|| format!("no {name} for {architecture} in {}: run {made_by}", folder.display()))
 }
 
 fn installed(debian: &Debian, package: &Package) -> Result<()> {

@@ -35,6 +35,7 @@ mod tail;
 use std::sync::Arc;
 use std::time::Duration;
 
+use weir_shared::audit::Audit;
 use weir_shared::supervise::{Error, Stop};
 
 use board::Board;
@@ -48,17 +49,23 @@ pub(crate) use probe::{Probe, probe};
 const SHOWN: Duration = Duration::from_secs(1);
 
 /// All dimension tables, followed by one thread; clones are for workers.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Dimensions {
     configs: Arc<[DimensionConfig]>,
     board: Arc<Board>,
+    audit: Option<Audit>,
 }
 
 impl Dimensions {
     /// Loads nothing yet.
     pub(crate) fn new(configs: &[DimensionConfig]) -> Self {
         let dimensions = configs.iter().map(snapshot::Dimension::new).collect();
-        Self { configs: configs.into(), board: Arc::new(Board::new(dimensions)) }
+        Self { configs: configs.into(), board: Arc::new(Board::new(dimensions)), audit: None }
+    }
+
+    /// Writes down there which databases refuse this process.
+    pub(crate) fn audited(self, audit: Audit) -> Self {
+        Self { audit: Some(audit), ..self }
     }
 
     /// What is in force; `None` until every table was loaded once.
@@ -75,7 +82,9 @@ impl Dimensions {
         tokio::task::LocalSet::new().block_on(&runtime, async {
             let mut followers = tokio::task::JoinSet::new();
             for dimensions in servers(&self.configs) {
-                followers.spawn_local(Follower::new(Arc::clone(&self.board), dimensions).run());
+                followers.spawn_local(
+                    Follower::new(Arc::clone(&self.board), dimensions, self.audit.clone()).run(),
+                );
             }
             loop {
                 tokio::select! {

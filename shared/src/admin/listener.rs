@@ -19,6 +19,7 @@ use axum::serve::IncomingStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinHandle;
 use tokio::time::Sleep;
 use tokio_native_tls::TlsAcceptor;
 
@@ -81,16 +82,19 @@ trait Stream: AsyncRead + AsyncWrite + Send {}
 impl<S: AsyncRead + AsyncWrite + Send> Stream for S {}
 
 impl Listener {
-    /// Listens, and goes on accepting as long as it lives.
-    pub(super) async fn bind(address: SocketAddr, tls: Option<&Tls>) -> Result<Self, Error> {
+    /// Listens; the task accepts as long as it lives, and must not end before.
+    pub(super) async fn bind(
+        address: SocketAddr,
+        tls: Option<&Tls>,
+    ) -> Result<(Self, JoinHandle<()>), Error> {
         let listener = TcpListener::bind(address)
             .await
             .map_err(|e| format!("admin port {address}: {e}; choose another with admin.listen"))?;
         let local = listener.local_addr()?;
         let shown = tls.map(Shown::new).transpose()?;
         let (give, done) = mpsc::channel(1);
-        tokio::spawn(accept(listener, shown, give));
-        Ok(Self { done, local })
+        let accepting = tokio::spawn(accept(listener, shown, give));
+        Ok((Self { done, local }, accepting))
     }
 }
 
@@ -101,7 +105,7 @@ impl axum::serve::Listener for Listener {
     async fn accept(&mut self) -> (Connection, SocketAddr) {
         match self.done.recv().await {
             Some(accepted) => accepted,
-            // Whoever accepts lives as long as the runtime.
+            // Whoever serves sees that the accepting task has ended.
             None => std::future::pending().await,
         }
     }

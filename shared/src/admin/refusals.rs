@@ -50,20 +50,38 @@ impl Refusals {
                 }
             }
         };
-        let (audit, refusal, action) = (self.audit.clone(), refusal.clone(), what.to_owned());
-        drop(tokio::task::spawn_blocking(move || write(&audit, &refusal, peer, &action, more)));
+        let (audit, refusal, what) = (self.audit.clone(), refusal.clone(), what.to_owned());
+        drop(tokio::task::spawn_blocking(move || write(&audit, &refusal, peer, &what, more)));
     }
 }
 
-fn write(audit: &Audit, refusal: &Refusal, peer: SocketAddr, action: &str, more: u64) {
+/// What was asked for is a word of the stranger's: it stands in the subject, where nobody looks for what was done.
+fn write(audit: &Audit, refusal: &Refusal, peer: SocketAddr, what: &str, more: u64) {
     let (who, role) = match refusal {
         Refusal::Role { name, is, .. } => (name.as_str(), is.name()),
         _ => ("", ""),
     };
     let more = if more == 0 { String::new() } else { format!("; {more} more before, not written down") };
     let result = format!("refused: {refusal}{more}");
-    let subject = format!("from {}", peer.ip());
+    let subject = format!("{what} from {}", peer.ip());
+    let entry =
+        Entry { who, role, action: "request", subject: &subject, result: &result, ..Entry::default() };
     // Refused either way.
-    let _logged =
-        audit.record(&Entry { who, role, action, subject: &subject, result: &result, ..Entry::default() });
+    let _logged = audit.record(&entry);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stranger_cannot_write_an_entry_of_another_kind() {
+        let folder = std::env::temp_dir().join(format!("weir-refusals-{}", std::process::id()));
+        let audit = Audit::new(Some(folder.clone()), "x");
+        write(&audit, &Refusal::NoToken, SocketAddr::from(([10, 0, 0, 7], 1)), "settings", 0);
+        assert_eq!(audit.last_of("settings"), None);
+        let text = std::fs::read_to_string(folder.join("x.audit.jsonl")).unwrap();
+        assert!(text.contains(r#""action":"request","subject":"settings from 10.0.0.7""#), "{text}");
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 }

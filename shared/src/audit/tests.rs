@@ -98,7 +98,7 @@ fn the_chain_goes_on_after_a_restart_a_torn_line_and_in_a_new_file() {
     std::fs::write(path(&folder), torn).unwrap();
     let audit = Audit::new(Some(folder.clone()), "gateway/7");
     audit.record(&entry(2)).unwrap();
-    audit.0.lock().unwrap().open.as_mut().unwrap().bytes = FILE_BYTES_MAX;
+    audit.0.log.lock().unwrap().open.as_mut().unwrap().bytes = FILE_BYTES_MAX;
     // The file is as long as was written: the next one begins a new one.
     audit.record(&entry(3)).unwrap();
     drop(audit);

@@ -1,8 +1,9 @@
 //! Whether an audit log is as it was written.
 //!
 //! Comes in: its folder, and perhaps a head that was seen and the last entry of what was archived (both `number:hash`). Goes
-//! out: how many entries each chain has and its head, or what is wrong and where. Guarantees: an entry that was altered, put in, moved or taken out is named by file and
-//! line. A chain that was cut off at its end, or replaced as a whole, is seen by a head alone.
+//! out: how many entries each chain has and its head, or what is wrong and where. Guarantees: an entry that was altered, put in,
+//! moved or taken out is named by file and line. A chain that was cut off at its end, or replaced as a whole, is seen by a head
+//! alone.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

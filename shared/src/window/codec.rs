@@ -4,17 +4,15 @@
 //! Guarantees: the same state gives the same bytes; what is read is bounded by what is there; never a panic.
 //! On failure: [`Corrupt`] with what was expected.
 
+use crate::record::leb128;
+
 /// State that cannot be read, and what is wrong with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("window state: {0}")]
 pub struct Corrupt(pub &'static str);
 
-pub(super) fn put_unsigned(out: &mut Vec<u8>, mut n: u64) {
-    while n >= 0x80 {
-        out.push((n & 0x7f) as u8 | 0x80);
-        n >>= 7;
-    }
-    out.push((n & 0x7f) as u8);
+pub(super) fn put_unsigned(out: &mut Vec<u8>, n: u64) {
+    leb128(n, out);
 }
 
 pub(super) fn put_signed(out: &mut Vec<u8>, n: i64) {

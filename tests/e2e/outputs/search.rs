@@ -53,22 +53,17 @@ fn store_a_run(programs: &Programs<'_>, addresses: &Addresses) {
     let begun_ms = clock::wall_ms();
     let mut records = Records::new(&new_run_name());
     records.all.push(unmappable(&records.run));
+    let stream = MidStream::new(2 * TRANSACTION_EVERY);
     std::thread::scope(|scope| {
-        let sender = scope.spawn(|| send(&addresses.kafka, &records.all, 5 * TRANSACTION_EVERY));
-        while found(&oracle, &records)[&Table::Readings].len() < KILL_AT {
-            assert!(!sender.is_finished(), "{url}: too few documents when all was sent");
-            std::thread::park_timeout(Duration::from_millis(50));
-        }
-        programs.kill(Program::Cloud).unwrap();
-        assert!(!sender.is_finished(), "the kill fell behind the stream");
-        sender.join().unwrap().unwrap();
+        let sender = scope.spawn(|| send(&addresses.kafka, &records.all, &stream));
+        let has_enough = || found(&oracle, &records)[&Table::Readings].len() >= KILL_AT;
+        stream.kill_when(has_enough, || programs.kill(Program::Cloud).unwrap());
+        sender.join().unwrap();
     });
 
     let wanted = wanted(&records);
-    let deadline = Deadline::after(STORED);
-    while found(&oracle, &records) != wanted && !deadline.passed() {
-        std::thread::park_timeout(Duration::from_millis(250));
-    }
+    // What is missing is said below.
+    let _all = holds_within(STORED, LOOK_EVERY, || Ok(found(&oracle, &records) == wanted)).unwrap();
     assert_eq!(programs.stop_one(Program::Cloud).unwrap(), Some(0));
     for (table, found) in found(&oracle, &records) {
         compare(&format!("{table:?} in {url}"), &found, &wanted[&table]);

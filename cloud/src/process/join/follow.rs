@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use mysql_async::Conn;
 use tokio::sync::mpsc;
+use weir_shared::audit::Audit;
 use weir_shared::backoff::Backoff;
 use weir_shared::clock;
 
@@ -64,15 +65,20 @@ pub(super) struct Follower {
     /// What is, or will be, on the board.
     contents: Vec<Content>,
     names: String,
+    audit: Option<Audit>,
 }
 
 impl Follower {
     /// Of dimensions that have server and mode in common.
-    pub(super) fn new(board: Arc<Board>, dimensions: Vec<(usize, DimensionConfig)>) -> Self {
+    pub(super) fn new(
+        board: Arc<Board>,
+        dimensions: Vec<(usize, DimensionConfig)>,
+        audit: Option<Audit>,
+    ) -> Self {
         let (places, configs): (Vec<_>, Vec<_>) = dimensions.into_iter().unzip();
         let names: Vec<&str> = configs.iter().map(|c| c.name.as_str()).collect();
         let names = format!("dimension {}", names.join(", "));
-        Self { board, places, contents: Vec::new(), names, configs }
+        Self { board, places, contents: Vec::new(), names, audit, configs }
     }
 
     /// Follows until it is dropped.
@@ -89,6 +95,9 @@ impl Follower {
             }
             let wait = backoff.wait();
             let (names, detail) = (&self.names, &broken.detail);
+            if let Some(audit) = &self.audit {
+                audit.note_logins(&[(names.clone(), detail.clone())]);
+            }
             if self.contents.is_empty() {
                 tracing::warn!("{names}: {detail}; again in {} ms", wait.as_millis());
             } else {

@@ -134,6 +134,9 @@ impl<'a> Follower<'a> {
                     *connection = None;
                     self.measures.failed();
                     let wait = backoff.wait();
+                    if let Some(audit) = self.rules.0.audit.get() {
+                        audit.note_logins(&[("rules".to_owned(), failure.to_string())]);
+                    }
                     let held = if self.published.is_some() { "the last set stays in force; " } else { "" };
                     tracing::warn!("rules: {failure}; {held}again in {} ms", wait.as_millis());
                     wait
@@ -225,7 +228,7 @@ impl<'a> Follower<'a> {
 
     /// The latest set cannot be run here: the last one stays, and the status says why.
     async fn stay(
-        &self,
+        &mut self,
         connection: &mut Conn,
         picture: &Picture,
         decision: Decision,
@@ -241,6 +244,11 @@ impl<'a> Follower<'a> {
         let decision = Decision { force: published.force.clone(), refused: decision.refused };
         let tripped = self.tripped_of(&decision.force);
         let verdicts = decide::verdicts(&picture.wanted, &decision, &tripped);
+        if let Some(audit) = self.rules.0.audit.get() {
+            let authors = look::authors(connection).await.unwrap_or_default();
+            let force = (published.number, Some(&published.force), &published.force);
+            self.told.tell(audit, &authors, force, (&verdicts, &picture.mine));
+        }
         look::say(connection, &self.rules.0.slot, &picture.mine, &verdicts).await
     }
 

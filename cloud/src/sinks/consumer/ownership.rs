@@ -240,6 +240,7 @@ pub(super) fn list_of(parts: &[Part]) -> TopicPartitionList {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
     use std::time::Duration;
 
     use super::*;
@@ -257,8 +258,14 @@ mod tests {
     fn nothing_is_taken_away_while_a_batch_is_written() {
         let ownership = owns_part();
         ownership.begin_writing();
+        let begins = Barrier::new(2);
         std::thread::scope(|threads| {
-            let revoke = threads.spawn(|| ownership.revoke(vec![PART]));
+            let revoke = threads.spawn(|| {
+                begins.wait();
+                ownership.revoke(vec![PART])
+            });
+            begins.wait();
+            // It would be done at once.
             std::thread::park_timeout(Duration::from_millis(50));
             assert!(!revoke.is_finished(), "it did not wait");
             ownership.lock().position_mut(PART).unwrap().store(20);
