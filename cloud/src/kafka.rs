@@ -15,8 +15,11 @@ use std::time::Duration;
 
 pub(crate) use heard::{Heard, heard};
 use rdkafka::consumer::ConsumerContext;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::ToBytes;
+use rdkafka::producer::{BaseProducer, BaseRecord};
 use rdkafka::{ClientConfig, ClientContext};
+use weir_shared::clock::Deadline;
 use weir_shared::config::Section;
 use weir_shared::kafka_security::{Security, refused};
 
@@ -75,6 +78,24 @@ impl ClientContext for Quiet {
 }
 
 impl ConsumerContext for Quiet {}
+
+/// Puts a record into the producer's queue; while that is full, waits for room until the deadline.
+pub(crate) fn queue<K: ToBytes + ?Sized, P: ToBytes + ?Sized>(
+    producer: &BaseProducer,
+    mut record: BaseRecord<'_, K, P>,
+    deadline: Deadline,
+) -> Result<(), KafkaError> {
+    loop {
+        match producer.send(record) {
+            Ok(()) => return Ok(()),
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) if !deadline.passed() => {
+                producer.poll(Duration::from_millis(1));
+                record = back;
+            }
+            Err((error, _)) => return Err(error),
+        }
+    }
+}
 
 impl KafkaConfig {
     /// Reads `[kafka]` of the root section.

@@ -31,7 +31,7 @@ pub(crate) fn decode_and_window(seconds: u64) -> String {
     let (mut readings, mut results) = (0_u64, 0_usize);
     let (mut decoding, started) = (Duration::ZERO, clock::instant());
     let mut decoded = Vec::with_capacity(1000);
-    while started.elapsed() < Duration::from_secs(seconds) {
+    while clock::since(started) < Duration::from_secs(seconds) {
         for chunk in messages.chunks(1000) {
             let begun = clock::instant();
             for payload in chunk {
@@ -39,7 +39,7 @@ pub(crate) fn decode_and_window(seconds: u64) -> String {
                 let input = Input { topic: "sensors/a", payload, arrived: now, origin: Origin::Mqtt };
                 decoder.decode(&input, |d| decoded.push(d));
             }
-            decoding += begun.elapsed();
+            decoding += clock::since(begun);
             for decoded in decoded.drain(..) {
                 let Decoded::Reading(reading) = decoded else { continue };
                 let mut parsed = spare.recycled();
@@ -55,7 +55,7 @@ pub(crate) fn decode_and_window(seconds: u64) -> String {
         let Ok(new) = self::engine() else { break };
         engine = new;
     }
-    let all = started.elapsed().as_secs_f64();
+    let all = clock::since(started).as_secs_f64();
     let decode = decoding.as_secs_f64();
     let per_second = |seconds: f64| (readings as f64 / seconds).round();
     format!(

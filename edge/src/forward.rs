@@ -276,7 +276,7 @@ impl Forwarder {
         for delivery in producer.deliveries() {
             match delivery.result {
                 Ok(()) => {
-                    if self.heard.elapsed() >= SILENCE {
+                    if clock::since(self.heard) >= SILENCE {
                         tracing::info!(lane = self.wiring.who, "kafka: acknowledges again");
                         self.wiring.ready.good(&self.wiring.who);
                         self.measures.connected(true);
@@ -309,11 +309,11 @@ impl Forwarder {
     fn note_silence(&mut self, producer: &Producer, ranges: &Ranges) -> Result<(), Trouble> {
         if ranges.in_flight() == 0 {
             self.heard = clock::instant();
-        } else if self.heard.elapsed() >= SILENCE {
-            let seconds = self.heard.elapsed().as_secs();
+        } else if clock::since(self.heard) >= SILENCE {
+            let seconds = clock::since(self.heard).as_secs();
             let records = ranges.in_flight();
             let why = format!("no acknowledgement for {seconds} s, {records} records wait");
-            if producer.brokers_are_down() || self.heard.elapsed() >= SILENCE_MAX {
+            if producer.brokers_are_down() || clock::since(self.heard) >= SILENCE_MAX {
                 return Err(Trouble::retry(why));
             }
             self.wiring.ready.bad(&self.wiring.who, why);

@@ -267,7 +267,7 @@ impl Ingest {
 
     fn is_synchronized(&mut self) -> bool {
         let (synchronized, looked) = self.synchronized;
-        if looked.is_some_and(|looked| looked.elapsed() < SYNCHRONIZED) {
+        if looked.is_some_and(|looked| clock::since(looked) < SYNCHRONIZED) {
             return synchronized;
         }
         self.measures.clock(&self.time.line);
@@ -296,7 +296,7 @@ impl Ingest {
         if !*self.wiring.open.borrow() && self.lanes.iter().all(Lane::is_open) {
             self.wiring.open.send_replace(true);
         }
-        self.measures.committed(begun.elapsed());
+        self.measures.committed(clock::since(begun));
         self.measures.journals(&self.lanes);
         self.give_back();
         Ok(true)
@@ -331,7 +331,7 @@ impl Ingest {
             if self.lanes[at].commit(Urgency::Data, last)? {
                 return Ok(self.has_room(at, told));
             }
-            if !told && begun.elapsed() > ROOM {
+            if !told && clock::since(begun) > ROOM {
                 told = true;
                 let name = &self.lanes[at].flow.name;
                 tracing::warn!(flow = name, "no room in the journal: nothing more is taken from the sources");

@@ -269,7 +269,7 @@ impl Windows {
     /// When everything is read and the clock alone has reached a window's end, a tick is to be journaled.
     fn tick(&mut self) {
         let due = self.driver.until_deadline(clock::now().mono_ns).is_some_and(|wait| wait.is_zero());
-        if !due || self.ticked.elapsed() < TICK || !self.wiring.connected.load(Ordering::Relaxed) {
+        if !due || clock::since(self.ticked) < TICK || !self.wiring.connected.load(Ordering::Relaxed) {
             return;
         }
         self.ticked = clock::instant();
@@ -291,7 +291,7 @@ impl Windows {
     fn save(&mut self) {
         if self.unsaved.is_none() && self.waiting.is_none() {
             let image = self.image_due();
-            if !image && self.saved.elapsed() < SAVE {
+            if !image && clock::since(self.saved) < SAVE {
                 return;
             }
             self.saved = clock::instant();
@@ -347,7 +347,7 @@ impl Windows {
         if self.wiring.shared.image_wanted.load(Ordering::Relaxed) {
             return true;
         }
-        self.imaged.elapsed() >= IMAGE
+        clock::since(self.imaged) >= IMAGE
             && grown >= IMAGE_SHARE * self.store.image_bytes()
             && base(self.position) != base(at)
     }

@@ -222,11 +222,11 @@ impl Port {
 
     fn status(&self) -> Arc<str> {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, status)) = made.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
+        if let Some((_, status)) = made.as_ref().filter(|(at, _)| clock::since(*at) < FRESH) {
             return Arc::clone(status);
         }
         let status: Arc<str> =
-            status::json_of(&self.admin, &self.metrics(), self.started.elapsed()).to_string().into();
+            status::json_of(&self.admin, &self.metrics(), clock::since(self.started)).to_string().into();
         *made = Some((clock::instant(), Arc::clone(&status)));
         status
     }

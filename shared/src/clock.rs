@@ -44,6 +44,12 @@ pub fn instant() -> Instant {
     Instant::now()
 }
 
+/// How long ago this was.
+#[must_use]
+pub fn since(instant: Instant) -> Duration {
+    self::instant().saturating_duration_since(instant)
+}
+
 /// A point in time by which something must have happened.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline(Instant);

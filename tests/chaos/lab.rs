@@ -59,7 +59,7 @@ impl Lab {
     pub(crate) fn up(wanted: Wanted, bad: Option<String>) -> anyhow::Result<Self> {
         ensure!(rustix::process::geteuid().is_root(), "the fault suite mounts and filters: it needs root");
         let started = clock::instant();
-        let mut told = |words: &str| line(&format!("{:6.1} s  {words}", started.elapsed().as_secs_f64()));
+        let mut told = |words: &str| line(&format!("{:6.1} s  {words}", clock::since(started).as_secs_f64()));
         let places = Places::find()?;
         install::chaos(&places, &mut told)?;
         fs::create_dir_all(places.stack(CHAOS))?;
@@ -127,7 +127,7 @@ impl Lab {
 
     /// Seconds since the suite began.
     pub(crate) fn seconds(&self) -> f64 {
-        self.started.elapsed().as_secs_f64()
+        clock::since(self.started).as_secs_f64()
     }
 
     /// A line of progress.

@@ -205,7 +205,7 @@ impl<'a> Scene<'a> {
             }
             let there = |state: &State| sets.iter().any(|set| set.iter().all(|n| state.readings.contains(n)));
             if self.tape()?.wait(LOOK, LOOK, there) {
-                return Ok(begun.elapsed().as_secs_f64());
+                return Ok(clock::since(begun).as_secs_f64());
             }
             for edge in &mut self.edges {
                 let ended = edge.ended()?;
@@ -223,7 +223,7 @@ impl<'a> Scene<'a> {
         let begun = clock::instant();
         self.proxy.mark();
         let first = || Ok(self.proxy.look(|book| book.first).is_some());
-        Ok(if wait(patience, first)? { Some(begun.elapsed().as_secs_f64()) } else { None })
+        Ok(if wait(patience, first)? { Some(clock::since(begun).as_secs_f64()) } else { None })
     }
 
     /// Acknowledgements that leave the edge within this time.

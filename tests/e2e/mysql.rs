@@ -104,7 +104,7 @@ impl Scene<'_> {
         let rows = self.rows(&stream)?;
         ensure!(rows == wanted, "{rows} rows of {stream}, not {wanted}");
         // What other tests damaged is older.
-        let since = format!("{}s", begun.elapsed().as_secs() + 3);
+        let since = format!("{}s", clock::since(begun).as_secs() + 3);
         let verify = ["verify", "--deep", "--json", "--store", "mysql", "--from", &since];
         let done = self.programs.command(Program::Cloud, &verify).output()?;
         let report: Value = serde_json::from_slice(&done.stdout)?;

@@ -291,7 +291,7 @@ fn tables_of_the_users_own_hold_each_row_once_although_the_cloud_was_killed() {
     // What is missing is said below.
     let _all = holds_within(STORED, LOOK_EVERY, is_all).unwrap();
     // What other tests damaged is older.
-    let since = format!("{}s", begun.elapsed().as_secs() + 3);
+    let since = format!("{}s", clock::since(begun).as_secs() + 3);
     let verified = scene.command(&["verify", "--deep", "--json", "--from", &since]).output().unwrap();
     drop(cloud);
     for (store, found) in ["mysql", "elasticsearch", "clickhouse"].into_iter().zip(scene.rows()) {

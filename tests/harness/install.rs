@@ -147,7 +147,7 @@ impl Part {
         let _none_yet = fs::remove_file(&log);
         (self.build)(&self.folder, &log).with_context(|| format!("cannot install {}", self.name))?;
         fs::write(self.stamp(), &self.content)?;
-        progress(&format!("installed {} in {:.1} s", self.name, started.elapsed().as_secs_f64()));
+        progress(&format!("installed {} in {:.1} s", self.name, clock::since(started).as_secs_f64()));
         Ok(())
     }
 }

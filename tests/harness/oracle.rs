@@ -9,7 +9,7 @@
 mod clickhouse;
 mod document;
 mod elasticsearch;
-mod kafka;
+pub(crate) mod kafka;
 mod mysql;
 mod report;
 mod statements;

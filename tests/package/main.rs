@@ -46,7 +46,7 @@ fn main() -> ExitCode {
         ["watchdog"] => ("watchdog", watchdog(&mut figures)),
         ref architectures => ("deb", foreign(architectures, &mut figures)),
     };
-    figures.insert("seconds".to_owned(), begun.elapsed().as_secs().into());
+    figures.insert("seconds".to_owned(), clock::since(begun).as_secs().into());
     let line = figures::line(name, checked.is_ok(), &figures);
     let told = writeln!(std::io::stdout(), "{line}");
     match checked {

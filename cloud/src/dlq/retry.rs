@@ -23,7 +23,7 @@ use super::log::{self, Log};
 use super::marks::{Mark, Marks, Until};
 use super::select::{Filter, Position};
 use crate::faults;
-use crate::kafka::KafkaConfig;
+use crate::kafka::{KafkaConfig, queue};
 
 /// Its transactional id.
 const SLOT: &str = "weir-dlq-retry";
@@ -255,9 +255,10 @@ fn transact(producer: &BaseProducer, batch: &[Going]) -> Result<(), Error> {
         if let Some(partition) = going.again.partition {
             record = record.partition(partition);
         }
-        send(producer, record)?;
+        queue(producer, record, Deadline::after(STEP)).map_err(|error| explained(&error))?;
         let (key, value) = (going.position.to_string(), serde_json::to_vec(&going.mark)?);
-        send(producer, BaseRecord::to(wire::RETRIED).partition(0).key(key.as_bytes()).payload(&value))?;
+        let mark = BaseRecord::to(wire::RETRIED).partition(0).key(key.as_bytes()).payload(&value);
+        queue(producer, mark, Deadline::after(STEP)).map_err(|error| explained(&error))?;
     }
     faults::kill_at("dlq.sent");
     let deadline = Deadline::after(STEP * 2);
@@ -274,20 +275,6 @@ fn transact(producer: &BaseProducer, batch: &[Going]) -> Result<(), Error> {
     }
     faults::kill_at("dlq.committed");
     Ok(())
-}
-
-fn send(producer: &BaseProducer, mut record: BaseRecord<'_, [u8], [u8]>) -> Result<(), Error> {
-    let deadline = Deadline::after(STEP);
-    loop {
-        match producer.send(record) {
-            Ok(()) => return Ok(()),
-            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) if !deadline.passed() => {
-                producer.poll(Duration::from_millis(1));
-                record = back;
-            }
-            Err((error, _)) => return Err(explained(&error)),
-        }
-    }
 }
 
 fn explained(error: &KafkaError) -> Error {

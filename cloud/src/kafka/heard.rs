@@ -35,7 +35,7 @@ struct Last {
 
 impl Last {
     fn since(&self, time: Duration) -> Option<&String> {
-        self.why.as_ref().filter(|(_, at)| at.elapsed() < time).map(|(why, _)| why)
+        self.why.as_ref().filter(|(_, at)| clock::since(*at) < time).map(|(why, _)| why)
     }
 
     fn keep(&mut self, why: String) {

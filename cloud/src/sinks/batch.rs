@@ -141,7 +141,7 @@ impl Batch {
 
     /// How much of this time is left since its first record came.
     pub(super) fn left_of(&self, wait: Duration) -> Duration {
-        self.begun.map_or(wait, |begun| wait.saturating_sub(begun.elapsed()))
+        self.begun.map_or(wait, |begun| wait.saturating_sub(clock::since(begun)))
     }
 
     pub(super) fn is_full(&self, limits: &Limits) -> bool {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde::Serialize;
@@ -24,7 +24,7 @@ use weir_shared::wire;
 use super::batch::{Batch, Part, Record};
 use super::consumer::{Commit, Source, commit_list};
 use super::{Failure, SinkName, row};
-use crate::kafka::KafkaConfig;
+use crate::kafka::{KafkaConfig, queue};
 
 /// How much of the refused record a dead letter carries: with base64 it stays under the usual 1 MB limit.
 const RAW_BYTES_MAX: usize = 512 * 1024;
@@ -205,17 +205,7 @@ fn produce(
             .insert(Header { key: wire::NUMBER, value: Some(number.as_bytes()) });
         record = record.headers(headers);
     }
-    let deadline = Deadline::after(STEP);
-    loop {
-        match producer.send(record) {
-            Ok(()) => return Ok(()),
-            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) if !deadline.passed() => {
-                producer.poll(Duration::from_millis(1));
-                record = back;
-            }
-            Err((error, _)) => return Err(error),
-        }
-    }
+    queue(producer, record, Deadline::after(STEP))
 }
 
 /// The value of a dead letter. `received` is the Kafka timestamp of the refused record, so that a repeated letter is

@@ -303,7 +303,7 @@ impl Member<'_> {
         for range in batch.ranges(|part| self.source.stored(part)) {
             self.source.set_stored(range.part, range.end);
         }
-        let seconds = begun.elapsed().as_secs_f64();
+        let seconds = clock::since(begun).as_secs_f64();
         tracing::debug!(sink = self.place.which.name(), records = batch.records().len(), seconds, "stored");
         self.measures.stored(batch, &stored, seconds, clock::wall_ms());
         Ok(())

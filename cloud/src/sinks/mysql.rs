@@ -151,7 +151,7 @@ impl Store for Mysql {
 
     async fn idle(&mut self, source: &Source) -> Result<(), Failure> {
         if let Some(mut session) = self.session.take() {
-            if session.used.elapsed() > Duration::from_secs(SESSION_SECONDS) / 4 {
+            if clock::since(session.used) > Duration::from_secs(SESSION_SECONDS) / 4 {
                 answer(session.connection.ping()).await?;
                 session.used = clock::instant();
             }

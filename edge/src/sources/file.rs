@@ -120,10 +120,10 @@ pub(crate) fn run(configs: &[FileConfig], wiring: Wiring, stop: &Stop) -> Result
             if due {
                 let wait = if watched.mode() == Mode::Tail { LOOK_TAIL } else { LOOK_WHOLE };
                 *look = Some(Deadline::after(wait));
-                watched.look(begun.elapsed(), &mut claims);
+                watched.look(clock::since(begun), &mut claims);
                 watched.report(&ready);
             }
-            moved |= watched.pass(begun.elapsed(), &mut marks, &mut send)?;
+            moved |= watched.pass(clock::since(begun), &mut marks, &mut send)?;
             if stop.is_stopped() {
                 return Ok(());
             }

@@ -23,6 +23,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Sleep;
 use tokio_native_tls::TlsAcceptor;
 
+use crate::clock;
 use crate::supervise::Error;
 use crate::tls::{Renewals, Tls};
 
@@ -66,7 +67,7 @@ impl Connection {
     /// Bytes came or went; or nothing did, for how long?
     fn passed<T>(&mut self, cx: &mut Context<'_>, done: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if done.is_ready() {
-            self.idle.as_mut().reset(tokio::time::Instant::now() + IDLE_MAX);
+            self.idle.as_mut().reset((clock::instant() + IDLE_MAX).into());
             return done;
         }
         match self.idle.as_mut().poll(cx) {

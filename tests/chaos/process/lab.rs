@@ -78,7 +78,7 @@ impl Lab {
     /// Brings everything up, fresh.
     pub(super) fn up(wanted: Wanted, bad: Option<String>) -> anyhow::Result<Self> {
         let started = clock::instant();
-        let mut told = |words: &str| line(&format!("{:6.1} s  {words}", started.elapsed().as_secs_f64()));
+        let mut told = |words: &str| line(&format!("{:6.1} s  {words}", clock::since(started).as_secs_f64()));
         tidy_up_on_signals(|| vec![Stack::named(CHAOS_CLOUD).and_then(|stack| stack.down())])?;
         let stack = Stack::up(CHAOS_CLOUD, true, &mut told)?;
         let ports = stack.ports();
@@ -202,7 +202,7 @@ impl Lab {
         };
         let ids = self.fleet()?.canaries()?;
         match canary.all(&ids, deadline.left()) {
-            Some(_) => Ok(begun.elapsed().as_secs_f64()),
+            Some(_) => Ok(clock::since(begun).as_secs_f64()),
             None => bail!("{NO_CANARY} within {CANARY:?}"),
         }
     }
@@ -320,7 +320,7 @@ impl Lab {
 
 impl suite::Lab for Lab {
     fn seconds(&self) -> f64 {
-        self.started.elapsed().as_secs_f64()
+        clock::since(self.started).as_secs_f64()
     }
 
     /// Makes topics and tables anew, with a group of its own and a fleet that begins.

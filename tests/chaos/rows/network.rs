@@ -48,7 +48,7 @@ pub(super) fn flap(lab: &Lab, report: &mut Report, edges: u64, flaps: u64) -> an
         drop(cut);
         pass(FLAP);
     }
-    let cores = (cpu_seconds(&scene) - before) / began.elapsed().as_secs_f64();
+    let cores = (cpu_seconds(&scene) - before) / clock::since(began).as_secs_f64();
     report.figure("cores_while_flapping", hundredth(cores));
     let cores_max = CORES_MAX + CORES_EACH_MAX * edges as f64;
     let used = || {

@@ -99,7 +99,7 @@ impl Lab {
     /// Brings everything up, fresh.
     pub(super) fn up(wanted: Wanted, bad: Option<String>) -> anyhow::Result<Self> {
         let started = clock::instant();
-        let mut told = |words: &str| line(&format!("{:6.1} s  {words}", started.elapsed().as_secs_f64()));
+        let mut told = |words: &str| line(&format!("{:6.1} s  {words}", clock::since(started).as_secs_f64()));
         tidy_up_on_signals(|| vec![Stack::named(CHAOS_SINKS).and_then(|stack| stack.down())])?;
         let stack = Stack::up(CHAOS_SINKS, true, &mut told)?;
         let addresses = stack.addresses();
@@ -215,7 +215,7 @@ impl Lab {
         });
         let (begun, deadline) = (clock::instant(), Deadline::after(STORED));
         let found = loop {
-            let from = self.judged.map(|time| format!("{}s", time.elapsed().as_secs() + 1));
+            let from = self.judged.map(|time| format!("{}s", clock::since(time).as_secs() + 1));
             let mut words = vec!["verify", "--deep", "--json"];
             if let Some(from) = &from {
                 words.extend(["--from", from]);
@@ -281,7 +281,7 @@ impl Lab {
 
 impl suite::Lab for Lab {
     fn seconds(&self) -> f64 {
-        self.started.elapsed().as_secs_f64()
+        clock::since(self.started).as_secs_f64()
     }
 
     /// All servers and their data anew.

@@ -99,7 +99,7 @@ pub(super) fn put(brokers: &str, backlog: &Backlog) -> anyhow::Result<Begin> {
 fn keep_pace(producer: &BaseProducer, began: Instant, n: u64, per_second: u64) {
     if per_second > 0 {
         let due = Duration::from_secs_f64(n as f64 / per_second as f64);
-        std::thread::park_timeout(due.saturating_sub(began.elapsed()));
+        std::thread::park_timeout(due.saturating_sub(clock::since(began)));
     }
     producer.poll(Duration::ZERO);
 }

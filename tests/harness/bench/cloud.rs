@@ -93,12 +93,12 @@ fn all_at_once(lag: &Lag, oracle: &Oracle, from: &Rows) -> anyhow::Result<BTreeM
         }
         moved |= behind < READINGS;
         if behind == 0 {
-            done.entry("process").or_insert_with(|| seconds(first_look.elapsed()));
+            done.entry("process").or_insert_with(|| seconds(clock::since(first_look)));
         }
         if count_next.passed() {
             for sink in SINKS {
                 if !done.contains_key(sink.name()) && came(sink, oracle, from)? >= READINGS {
-                    done.insert(sink.name(), seconds(first_look.elapsed()));
+                    done.insert(sink.name(), seconds(clock::since(first_look)));
                 }
             }
             count_next = Deadline::after(COUNT_EVERY);

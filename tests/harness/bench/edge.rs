@@ -227,12 +227,12 @@ fn idle_and_paced(
     contender.start()?;
     let before = usage::of(contender.pid()?)?;
     let idle_from = clock::instant();
-    while let Some(left) = IDLE.checked_sub(idle_from.elapsed()).filter(|left| !left.is_zero()) {
+    while let Some(left) = IDLE.checked_sub(clock::since(idle_from)).filter(|left| !left.is_zero()) {
         std::thread::park_timeout(left);
     }
     let after = usage::of(contender.pid()?)?;
     let wake_ups = after.wake_ups.saturating_sub(before.wake_ups);
-    measured.idle_wake_ups_per_second = wake_ups as f64 / idle_from.elapsed().as_secs_f64();
+    measured.idle_wake_ups_per_second = wake_ups as f64 / clock::since(idle_from).as_secs_f64();
     measured.idle_mb = after.resident_mb;
 
     let messages = PACED_PER_SECOND * PACED_SECONDS;
@@ -264,11 +264,11 @@ fn carry(stack: &Stack, contender: &dyn Contender, load: &Load) -> anyhow::Resul
     let since = |count: Option<u64>, before: u64| count.map(|n| n.saturating_sub(before));
     let taken = || Ok(since(contender.taken()?, taken_before));
     let seen = watch(load.messages, WITHIN, LOOK_EVERY, taken).context("messages acknowledged")?;
-    let taken_after = started.elapsed();
+    let taken_after = clock::since(started);
     ensure!(seen.count == load.messages, "{name} took {} messages of {}", seen.count, load.messages);
     let delivered = || Ok(since(Some(contender.delivered()?), delivered_before));
     watch(load.messages, WITHIN, LOOK_EVERY, delivered).context("readings in Kafka")?;
-    let delivered_after = started.elapsed();
+    let delivered_after = clock::since(started);
     let usage = usage::of(pid)?;
     let per = |seconds: f64| (load.messages as f64 / seconds).round() as u64;
     let speed = Speed {

@@ -200,7 +200,7 @@ impl Bench<'_> {
                 let rows = came(sink, self.oracle, from)?;
                 moved |= rows > 0;
                 if rows >= READINGS {
-                    done.entry(sink.name()).or_insert_with(|| json!(seconds(begun.elapsed())));
+                    done.entry(sink.name()).or_insert_with(|| json!(seconds(clock::since(begun))));
                 }
             }
             if !moved {
@@ -208,7 +208,7 @@ impl Bench<'_> {
             }
             std::thread::park_timeout(COUNT_EVERY);
         }
-        let all = 3.0 * READINGS as f64 / begun.elapsed().as_secs_f64();
+        let all = 3.0 * READINGS as f64 / clock::since(begun).as_secs_f64();
         self.programs.stop_one(Program::Cloud)?;
         Ok(json!({"seconds": done, "rows_per_second": all.round()}))
     }
@@ -221,7 +221,7 @@ impl Bench<'_> {
         run("CREATE OR REPLACE TABLE bench_copy AS weir_readings")?;
         let begun = clock::instant();
         run(&format!("INSERT INTO bench_copy FROM INFILE '{file}' FORMAT RowBinary"))?;
-        let took = begun.elapsed();
+        let took = clock::since(begun);
         let rows: u64 = run("SELECT count() FROM bench_copy FORMAT TabSeparated")?.trim().parse()?;
         run("DROP TABLE bench_copy")?;
         std::fs::remove_file(&file)?;

@@ -286,7 +286,7 @@ impl Screen {
 
     /// A line that the next one replaces; where that cannot be, at most one every five seconds.
     fn update(&mut self, line: &str) {
-        let seconds = self.started.elapsed().as_secs();
+        let seconds = clock::since(self.started).as_secs();
         if self.is_terminal {
             self.pending = true;
             self.write(&format!("\r\x1b[K{seconds:>4} s  {line}"));

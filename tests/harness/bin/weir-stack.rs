@@ -86,14 +86,15 @@ fn run(command: Command) -> Result<ExitCode> {
     let started = clock::instant();
     match command {
         Command::Up { name: Name { name }, fresh } => {
-            let mut progress = |line: &str| eprintln!("{:6.1} s  {line}", started.elapsed().as_secs_f64());
+            let mut progress =
+                |line: &str| eprintln!("{:6.1} s  {line}", clock::since(started).as_secs_f64());
             let stack = Stack::up(&name, fresh, &mut progress)?;
-            let seconds = started.elapsed().as_secs_f64();
+            let seconds = clock::since(started).as_secs_f64();
             writeln!(out, "stack {name} is up ({seconds:.1} s)\n{}", table(&stack.addresses()))?;
         }
         Command::Down { name: Name { name } } => {
             Stack::named(&name)?.down()?;
-            writeln!(out, "stack {name} is down ({:.1} s)", started.elapsed().as_secs_f64())?;
+            writeln!(out, "stack {name} is down ({:.1} s)", clock::since(started).as_secs_f64())?;
         }
         Command::Status { name: Name { name }, json } => return status(&name, json, &mut out),
         Command::Supervise { name: Name { name } } => {

@@ -91,7 +91,7 @@ fn install(dist: &Path, packages: &[&str], progress: Progress<'_>) -> Result<()>
     let mut command = as_root(&list)?;
     command.args(["sh", "-c", INSTALL, "weir-stack"]).args(packages);
     run(&mut command, &dist.join("apt.log"))?;
-    progress(&format!("installed Debian packages in {:.1} s", started.elapsed().as_secs_f64()));
+    progress(&format!("installed Debian packages in {:.1} s", clock::since(started).as_secs_f64()));
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use weir_shared::clock::Deadline;
@@ -84,10 +84,17 @@ fn read_topic(
             Some(Err(KafkaError::PartitionEOF(partition))) => {
                 open.remove(&partition);
             }
+            Some(Err(error)) if is_passing(&error) && !patience.passed() => {}
             Some(Err(error)) => return Err(error).with_context(|| format!("reading {topic}")),
             None if patience.passed() => bail!("{topic}: no end of partitions {open:?} within {PATIENCE:?}"),
             None => {}
         }
     }
     Ok(())
+}
+
+/// What a client says of a broker that is away for a moment; it goes on by itself.
+pub(crate) fn is_passing(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut};
+    matches!(error.rdkafka_error_code(), Some(BrokerTransportFailure | AllBrokersDown | OperationTimedOut))
 }

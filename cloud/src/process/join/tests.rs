@@ -10,7 +10,7 @@ mod types;
 use std::time::Duration;
 
 use rig::{Rig, stack_url};
-use weir_shared::clock::instant;
+use weir_shared::clock::{instant, since};
 
 const DEVICES: &str = "device VARCHAR(40) NOT NULL PRIMARY KEY, site VARCHAR(40), n INT NOT NULL DEFAULT 0";
 
@@ -227,7 +227,7 @@ fn a_large_table() {
     }
     let (memory, began) = (rig::resident_bytes(), instant());
     rig.start(&[("d", "dim_large", "rows_max = 10000000")]);
-    let (load, memory) = (began.elapsed(), rig::resident_bytes().saturating_sub(memory));
+    let (load, memory) = (since(began), rig::resident_bytes().saturating_sub(memory));
     rig.wait(
         "d",
         &format!("device-{}", rows - 1),
@@ -238,19 +238,19 @@ fn a_large_table() {
             rig.run(&format!("UPDATE dim_large SET n = {i} WHERE device = 'device-7'"));
             let began = instant();
             rig.wait("d", "device-7", Some(&format!(r#"{{"site":"site-7","line":7,"n":{i}}}"#)));
-            began.elapsed()
+            since(began)
         })
         .collect();
     changes.sort_unstable();
     let began = instant();
     rig.run("UPDATE dim_large SET n = 100");
     rig.wait("d", "device-0", Some(r#"{"site":"site-0","line":0,"n":100}"#));
-    let whole = began.elapsed();
+    let whole = since(began);
     let (snapshot, mut out, mut found) = (rig.snapshot(), Vec::new(), super::Found::default());
     let devices: Vec<String> = (0..rows).map(|i| format!("device-{}", i * 7_919 % rows)).collect();
     let began = instant();
     assert!(devices.iter().all(|device| snapshot.join_device(device, &mut out, &mut found)));
-    let join = began.elapsed() / u32::try_from(rows).unwrap();
+    let join = since(began) / u32::try_from(rows).unwrap();
     eprintln!(
         "{rows} rows: load {load:?}, {} MiB; one change p50 {:?}, longest {:?}; all changed {whole:?}; join {join:?}",
         memory >> 20,

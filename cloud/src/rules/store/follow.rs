@@ -142,7 +142,7 @@ impl<'a> Follower<'a> {
                     wait
                 }
             };
-            self.measures.age(self.looked.elapsed());
+            self.measures.age(clock::since(self.looked));
             tokio::time::sleep(wait).await;
         }
     }

@@ -54,7 +54,7 @@ fn best(runs: usize, rounds: usize, mut round: impl FnMut(usize)) -> f64 {
         for i in 0..rounds {
             round(i);
         }
-        best = best.min(begin.elapsed().as_nanos() as f64 / rounds as f64);
+        best = best.min(clock::since(begin).as_nanos() as f64 / rounds as f64);
     }
     best
 }

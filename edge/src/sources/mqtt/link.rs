@@ -118,7 +118,7 @@ impl Link {
         self.write(receipts.iter().map(|r| Packet::PubAck(PubAck::new(r.packet)))).await?;
         self.written = last;
         let asked = self.pings.back().copied().unwrap_or(self.proven);
-        let due = self.written >= asked + PING_MESSAGES || self.pinged.elapsed() >= PING;
+        let due = self.written >= asked + PING_MESSAGES || clock::since(self.pinged) >= PING;
         if due && self.pings.len() < 2 {
             self.pinged = clock::instant();
             self.pings.push_back(self.written);

@@ -84,7 +84,7 @@ pub(super) fn changes(lab: &mut Lab, report: &mut Report, changes: u64) -> anyho
         pass(LOOK);
     };
     report.check(all, || format!("the last change is not in force everywhere within {IN_FORCE:?}"));
-    report.heal("the last change", begun.elapsed().as_secs_f64());
+    report.heal("the last change", clock::since(begun).as_secs_f64());
     report.heal("after the last change", lab.canary()?);
     lab.judge(report, "rules")?;
     report.did(&format!(

@@ -101,7 +101,7 @@ fn in_force(lab: &Lab, cloud: &Cloud, report: &mut Report, about: &str) -> anyho
     loop {
         let shown = cloud.metrics(&lab.admin).map(|page| page.sum("weir_cloud_dimension_version", ""));
         if shown.is_some_and(|shown| shown >= wanted) {
-            report.heal(&format!("{about}: the change"), begun.elapsed().as_secs_f64());
+            report.heal(&format!("{about}: the change"), clock::since(begun).as_secs_f64());
             report.heal(about, lab.canary()?);
             return Ok(());
         }

@@ -88,7 +88,7 @@ impl Lab {
                 }
             }
         }
-        Ok(canaries.sent.elapsed().as_secs_f64())
+        Ok(clock::since(canaries.sent).as_secs_f64())
     }
 
     /// Sends a reading into each partition and waits until every store has it: how many seconds that took.

@@ -17,6 +17,7 @@ use serde::Deserialize;
 use weir_shared::clock::Deadline;
 
 use crate::bench::backlog::Begin;
+use crate::oracle::kafka::is_passing;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -82,9 +83,11 @@ pub(super) fn exactly(
             Some(Err(KafkaError::PartitionEOF(partition))) => {
                 at_end.insert(partition);
             }
-            Some(Err(error)) => return Err(error).with_context(|| format!("reading {topic}")),
-            None if patience.passed() => break,
-            None => {}
+            Some(Err(error)) if !is_passing(&error) => {
+                return Err(error).with_context(|| format!("reading {topic}"));
+            }
+            _ if patience.passed() => break,
+            _ => {}
         }
     }
     ensure!(

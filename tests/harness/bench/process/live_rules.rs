@@ -56,7 +56,7 @@ pub(super) fn measure(bench: &Bench<'_>, tell: &mut dyn FnMut(&str)) -> anyhow::
             let changed = clock::instant();
             ensure!(!putting.is_finished(), "the load ended before change {n}");
             tail.until(&format!("change {n}"), SEEN_WITHIN, Some(&format!("\"live\":{n}")))?;
-            latencies.push(changed.elapsed());
+            latencies.push(clock::since(changed));
         }
         putting.join().map_err(|_| anyhow!("the load panicked"))??;
         anyhow::Ok(latencies)
@@ -115,7 +115,7 @@ impl Tail {
         while !deadline.passed() {
             let Some(message) = self.consumer.poll(Duration::from_millis(5)) else { continue };
             let message = message.context("reading weir.enriched")?;
-            *self.seconds.entry(self.began.elapsed().as_secs()).or_default() += 1;
+            *self.seconds.entry(clock::since(self.began).as_secs()).or_default() += 1;
             let value = std::str::from_utf8(message.payload().unwrap_or_default())?;
             if text.is_some_and(|text| value.contains(text)) {
                 return Ok(());

@@ -30,7 +30,7 @@ pub(super) fn measure(bench: &Bench<'_>, tell: &mut dyn FnMut(&str)) -> anyhow::
         &bench.brokers,
         &Backlog { readings, devices: DEVICES, per_second: PER_SECOND, value: reading },
     )?;
-    let (took, behind, after) = (began.elapsed(), bench.lag.records()?, usage::of(pid)?);
+    let (took, behind, after) = (clock::since(began), bench.lag.records()?, usage::of(pid)?);
     let deadline = Deadline::after(CAUGHT_UP_WITHIN);
     while bench.lag.records()? > 0 {
         ensure!(!deadline.passed(), "still behind {CAUGHT_UP_WITHIN:?} after the paced load");

@@ -39,7 +39,7 @@ pub(super) fn measure(bench: &Bench<'_>, tell: &mut dyn FnMut(&str)) -> anyhow::
         let began = clock::instant();
         bench.programs.start_role(&["process"])?;
         let states = until(bench, keys)?;
-        let took = began.elapsed().as_secs_f64();
+        let took = clock::since(began).as_secs_f64();
         let pid = bench.programs.pid(Program::Cloud)?.context("weir-cloud ended")?;
         let used = usage::of(pid)?;
         bench.programs.stop_one(Program::Cloud)?;

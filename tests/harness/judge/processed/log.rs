@@ -18,6 +18,7 @@ use weir_shared::wire;
 
 use super::PATIENCE;
 use crate::judge::run::number_in;
+use crate::oracle::kafka::is_passing;
 
 const READ: Duration = Duration::from_secs(120);
 /// Brokers answer again within this time.
@@ -99,15 +100,6 @@ impl Log {
             std::thread::park_timeout(POLL);
         }
     }
-}
-
-/// Errors of a broker that is away for a moment.
-fn is_passing(error: &KafkaError) -> bool {
-    use rdkafka::error::RDKafkaErrorCode as Code;
-    matches!(
-        error.rdkafka_error_code(),
-        Some(Code::BrokerTransportFailure | Code::AllBrokersDown | Code::OperationTimedOut)
-    )
 }
 
 fn record(message: &impl Message) -> Record {
@@ -204,6 +196,6 @@ impl Canary {
                 left.remove(&id);
             }
         }
-        Some(begun.elapsed())
+        Some(clock::since(begun))
     }
 }
