@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn all_problems_come_at_once() {
-        let text = "slot = 'a b'\n[kafka]\noptions = ['acks=1', 'nonsense.option=1', 'x']\n\
+        let text = "slot = 'a b'\n[kafka]\noptions = ['acks=1', 'nonsense.option=1', 'x', 'enable.ssl.certificate.verification=false']\n\
             [process]\ncycle_ms = 0\nhold_bytes_max = 5\n\
             [[dimension]]\nname = 'd'\nurl = 'mysql://h/d'\ntable = 't'\nkey = 'k'\n\
             [[dimension]]\nname = 'd'\nurl = 'ftp://h'\ntable = ''\nkey = 'k'\n\
@@ -168,7 +168,8 @@ mod tests {
             "c.toml:1:8: slot: must be at most",
             "kafka.options: \"acks\" is set by weir-cloud itself",
             "nonsense.option",
-            "\"x\" must have the form name=value",
+            "\"enable.ssl.certificate.verification\": certificates are always checked",
+            "kafka.options: number 3 must be \"name=value\"",
             "process.cycle_ms: must be an integer",
             "dimension[1].name: \"d\" is there twice",
             "dimension[1].url: must be",

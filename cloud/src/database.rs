@@ -28,9 +28,10 @@ impl Server {
                 None
             }
             Ok(url) => Some(Self { url, tls }),
-            Err(error) => {
+            // What it says may have a part of the password in it.
+            Err(_) => {
                 let hint = "a password with other signs than letters and digits must be percent-encoded";
-                section.problem("url", &format!("must be {FORM}: {error}; {hint}"));
+                section.problem("url", &format!("must be {FORM}, without unknown options; {hint}"));
                 None
             }
         }

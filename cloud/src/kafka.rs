@@ -21,7 +21,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord};
 use rdkafka::{ClientConfig, ClientContext};
 use weir_shared::clock::Deadline;
 use weir_shared::config::Section;
-use weir_shared::kafka_security::{Security, refused};
+use weir_shared::kafka_security::{Security, options, refused};
 
 /// How long a question to a broker may take before it is asked again.
 pub(crate) const ASK: Duration = Duration::from_secs(5);
@@ -102,16 +102,7 @@ impl KafkaConfig {
     pub(crate) fn read(root: &Section<'_>) -> Self {
         let kafka = root.section("kafka");
         let security = Security::read(&kafka);
-        let mut options = Vec::new();
-        for option in kafka.strings("options") {
-            match option.split_once('=') {
-                None => kafka.problem("options", &format!("{option:?} must have the form name=value")),
-                Some((name, _)) if PINNED.contains(&name.trim()) || security.sets(name.trim()) => {
-                    kafka.problem("options", &format!("{:?} is set by weir-cloud itself", name.trim()));
-                }
-                Some((name, value)) => options.push((name.trim().to_owned(), value.trim().to_owned())),
-            }
-        }
+        let options = options(&kafka, &security, &PINNED, "weir-cloud");
         let config = Self {
             brokers: kafka.required("brokers", "host:port of one or more brokers"),
             security,

@@ -15,6 +15,7 @@ mod init;
 mod kafka;
 mod pipeline;
 mod process;
+mod proposed;
 mod rules;
 mod sinks;
 
@@ -38,6 +39,8 @@ use crate::pipeline::Roles;
 use crate::rules::cli::{Dims, Failed, RulesCommand};
 
 const BAD_CONFIG: u8 = 64;
+/// Of the admin port, where nothing else is said.
+const PORT: u16 = 9188;
 /// A certificate or a secret may still come: worth another try.
 const MISSING_FILE: u8 = 66;
 
@@ -152,11 +155,15 @@ pub fn main() -> ExitCode {
         Command::Manual { folder } => {
             return ended(weir_shared::manual::write(Cli::command(), folder).map_err(Into::into));
         }
+        Command::Audit { command } if command.has_directory() => return ended(audited(command, None)),
         _ => {}
     }
     let (config, text) = match config::load(&cli.config) {
         Ok(loaded) => loaded,
         Err(error) => {
+            if let Command::Doctor(asked) = &cli.command {
+                Doctor::without_settings("weir-cloud", PORT, &error.to_string(), asked);
+            }
             tracing::error!("bad configuration\n{error}");
             return ExitCode::from(if error.is_of_files() { MISSING_FILE } else { BAD_CONFIG });
         }
@@ -171,10 +178,7 @@ pub fn main() -> ExitCode {
         Command::Verify(asked) => return ended(verified(&config, &asked)),
         Command::Doctor(asked) => return ended(examined(&text, &config, &asked)),
         Command::Top(asked) => return ended(top::run(&config.admin, &ROWS, &asked)),
-        Command::Audit { command } => {
-            let found = audit::cli::run(&command, config.audit.as_deref());
-            return ended(found.map_err(Into::into).and_then(|text| said(&text)));
-        }
+        Command::Audit { command } => return ended(audited(&command, config.audit.as_deref())),
         Command::Dlq { command } => return retried(dlq::run(&config.kafka, command)),
         Command::Rules { command } => {
             return ruled(rules::cli::run(&config.rules, dims(&config.process.dimensions), &command));
@@ -210,6 +214,10 @@ fn checked(
     }
 }
 
+fn audited(command: &AuditCommand, configured: Option<&Path>) -> Result<(), weir_shared::supervise::Error> {
+    said(&audit::cli::run(command, configured)?)
+}
+
 /// What the doctor finds.
 fn examined(
     text: &str,
@@ -217,7 +225,7 @@ fn examined(
     asked: &doctor::Asked,
 ) -> Result<(), weir_shared::supervise::Error> {
     let shown = config::shown(text)?;
-    let doctor = Doctor { program: "weir-cloud", shown: &shown, admin: &config.admin };
+    let doctor = Doctor { program: "weir-cloud", shown: Ok(&shown), admin: &config.admin };
     doctor.run(connect::all(config), asked)
 }
 

@@ -17,7 +17,7 @@ use crate::windows::rules::FlowRule;
 use weir_shared::admin::AdminConfig;
 use weir_shared::audit;
 use weir_shared::config::{self, Problems, Section};
-use weir_shared::kafka_security::{Security, refused};
+use weir_shared::kafka_security::{Security, options, refused};
 use weir_shared::supervise::Error;
 use weir_shared::tls::Tls;
 
@@ -177,20 +177,8 @@ fn mapping(s: &Section<'_>) -> Mapping {
 }
 
 fn kafka_config(s: &Section<'_>, edge: String) -> KafkaConfig {
-    let options = s.strings("options");
-    if options.iter().any(|o| !o.contains('=')) {
-        s.problem("options", "each must be \"name=value\"");
-    }
-    let options: Vec<(String, String)> = options
-        .iter()
-        .filter_map(|o| o.split_once('='))
-        .map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()))
-        .collect();
     let security = Security::read(s);
-    let pinned = |name: &str| forward::settings::PINNED.contains(&name) || security.sets(name);
-    for (name, _) in options.iter().filter(|(name, _)| pinned(name)) {
-        s.problem("options", &format!("{name:?} is set by weir-edge itself"));
-    }
+    let options = options(s, &security, &forward::settings::PINNED, "weir-edge");
     let compressions = ["none", "gzip", "lz4", "snappy"];
     let config = KafkaConfig {
         edge,

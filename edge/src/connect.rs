@@ -101,6 +101,12 @@ fn disk(flow: &Flow) -> Finding {
         Ok(stat) => stat,
         Err(error) => return Finding::fail(what, error.to_string(), "give the edge's user the folder"),
     };
+    // As for making a file in it.
+    if let Err(error) = rustix::fs::access(there, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
+    {
+        let detail = format!("{}: {error}", there.display());
+        return Finding::fail(what, detail, "give the edge's user the folder; or is this another user?");
+    }
     let (free, used) = (stat.f_bavail * stat.f_frsize, used(&flow.dir));
     let megabytes = |bytes: u64| bytes / 1_000_000;
     let detail = format!("{} MB used, {} MB free", megabytes(used), megabytes(free));

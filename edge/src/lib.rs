@@ -62,6 +62,9 @@ const ROWS: [Row; 19] = [
     row("memory", "process_resident_memory_bytes", Unit::Bytes, ""),
 ];
 
+/// Where the package puts it.
+const CONFIG: &str = "/etc/weir/weir-edge.toml";
+
 /// Takes sensor data from MQTT, keeps it safe on disk, and forwards it to Kafka exactly once.
 #[derive(Parser)]
 #[command(
@@ -79,13 +82,13 @@ enum Command {
     /// Run until SIGTERM or SIGINT.
     Run {
         /// The configuration file (TOML).
-        #[arg(long, short)]
+        #[arg(long, short, default_value = CONFIG)]
         config: PathBuf,
     },
     /// Check a configuration and show all its problems; opens and changes nothing.
     Check {
         /// The configuration file (TOML).
-        #[arg(long, short)]
+        #[arg(long, short, default_value = CONFIG)]
         config: PathBuf,
         /// Also ask the servers that it names, and look at the disk; one line per check.
         #[arg(long)]
@@ -97,13 +100,13 @@ enum Command {
     /// Compute the windows over the journals of a stopped edge again, from where they begin, and print the results.
     Replay {
         /// The configuration file (TOML).
-        #[arg(long, short)]
+        #[arg(long, short, default_value = CONFIG)]
         config: PathBuf,
     },
     /// The running edge in the terminal, once a second.
     Top {
         /// The configuration file (TOML).
-        #[arg(long, short)]
+        #[arg(long, short, default_value = CONFIG)]
         config: PathBuf,
         #[command(flatten)]
         asked: top::Asked,
@@ -111,7 +114,7 @@ enum Command {
     /// Look at the settings, the servers, the disk, the running edge and the machine, and say what is wrong.
     Doctor {
         /// The configuration file (TOML).
-        #[arg(long, short, default_value = "/etc/weir/weir-edge.toml")]
+        #[arg(long, short, default_value = CONFIG)]
         config: PathBuf,
         #[command(flatten)]
         asked: doctor::Asked,
@@ -119,7 +122,7 @@ enum Command {
     /// The audit log: look whether it is as it was written.
     Audit {
         /// The configuration file (TOML).
-        #[arg(long, short, global = true, default_value = "/etc/weir/weir-edge.toml")]
+        #[arg(long, short, global = true, default_value = CONFIG)]
         config: PathBuf,
         #[command(subcommand)]
         command: AuditCommand,
@@ -142,6 +145,8 @@ enum Command {
 }
 
 const BAD_CONFIG: u8 = 64;
+/// Of the admin port, where nothing else is said.
+const PORT: u16 = 9187;
 /// A certificate or a secret may still come: worth another try.
 const MISSING_FILE: u8 = 66;
 
@@ -179,21 +184,37 @@ pub fn main() -> ExitCode {
         }
     };
     let file = path.display().to_string();
+    if let Task::Audit(command) = &task
+        && command.has_directory()
+    {
+        return audited(command, None);
+    }
+    let refuse = |code, why: &str| {
+        if let Task::Doctor(asked) = &task {
+            Doctor::without_settings("weir-edge", PORT, why, asked);
+        }
+        fail(code, why)
+    };
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,
-        Err(error) => return fail(BAD_CONFIG, &format!("{file}: {error}")),
+        Err(error) => return refuse(BAD_CONFIG, &format!("{file}: {error}")),
     };
     let text = match config::text(&file, &bytes) {
         Ok(text) => text,
-        Err(problem) => return fail(BAD_CONFIG, &problem),
+        Err(problem) => return refuse(BAD_CONFIG, &problem),
     };
     let config = match config::check(&file, text) {
         Ok(config) => config,
         Err(problems) => {
             let code = if problems.are_of_files() { MISSING_FILE } else { BAD_CONFIG };
-            return fail(code, &problems.to_string());
+            return refuse(code, &problems.to_string());
         }
     };
+    carry_out(task, (&file, text), config)
+}
+
+/// What is asked for, with settings that are right.
+fn carry_out(task: Task, (file, text): (&str, &str), config: config::Config) -> ExitCode {
     let done = match task {
         Task::Check => return print(&format!("{file}: ok\n")),
         Task::Print => {
@@ -203,17 +224,21 @@ pub fn main() -> ExitCode {
         Task::Connect => doctor::print(&connect::all(&config)).map_err(|e| anyhow::anyhow!(e)),
         Task::Doctor(asked) => examined(text, &config, &asked).map_err(|e| anyhow::anyhow!(e)),
         Task::Run => match config::shown(text) {
-            Ok(shown) => pipeline::run(config, &file, &shown),
+            Ok(shown) => pipeline::run(config, file, &shown),
             Err(error) => return fail(1, &error.to_string()),
         },
         Task::Top(asked) => top::run(&config.admin, &ROWS, &asked).map_err(|e| anyhow::anyhow!(e)),
-        Task::Audit(command) => match audit::cli::run(&command, config.audit.as_deref()) {
-            Ok(found) => return print(&found),
-            Err(problems) => return fail(1, &problems),
-        },
+        Task::Audit(command) => return audited(&command, config.audit.as_deref()),
         Task::Replay => replay::run(&config, &mut std::io::BufWriter::new(std::io::stdout().lock())),
     };
     done.map_or_else(|error| fail(1, &format!("{error:#}")), |()| ExitCode::SUCCESS)
+}
+
+fn audited(command: &AuditCommand, configured: Option<&std::path::Path>) -> ExitCode {
+    match audit::cli::run(command, configured) {
+        Ok(found) => print(&found),
+        Err(problems) => fail(1, &problems),
+    }
 }
 
 /// What the doctor finds.
@@ -223,7 +248,7 @@ fn examined(
     asked: &doctor::Asked,
 ) -> Result<(), weir_shared::supervise::Error> {
     let shown = config::shown(text)?;
-    let doctor = Doctor { program: "weir-edge", shown: &shown, admin: &config.admin };
+    let doctor = Doctor { program: "weir-edge", shown: Ok(&shown), admin: &config.admin };
     doctor.run(connect::all(config), asked)
 }
 

@@ -340,11 +340,19 @@ fn make(
 
 /// `POST /api/log {"filter": "info,weir_cloud=debug"}`.
 fn log_filter() -> Action {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Wanted {
+        filter: String,
+    }
     let run = |_: &Caller, said: &Map<String, Value>| {
-        let filter = said.get("filter").and_then(Value::as_str).ok_or(
-            "say {\"filter\": \"…\"}, for example \"info\" or \"info,rdkafka=debug\"; the words are off, error, warn, info, debug, trace",
-        )?;
-        let before = log::set(filter)?;
+        let Wanted { filter } = serde_json::from_value(Value::Object(said.clone())).map_err(|error| {
+            format!(
+                "{error}: say {{\"filter\": \"…\"}}, for example \"info\" or \"info,rdkafka=debug\"; the words are off, error, \
+                 warn, info, debug, trace"
+            )
+        })?;
+        let before = log::set(&filter)?;
         Ok(Done { before: json!(before), after: json!(filter) })
     };
     Action { path: "log", role: Role::Operator, run: Arc::new(run) }

@@ -12,7 +12,8 @@
 //! Guarantees: an entry is on disk before [`Audit::record`] returns; one that was altered, added or taken out is found by
 //! [`verify`]; entries cut off at the end are, when a head that was seen later is known: every entry is in the program's log
 //! too, with its number and hash, and that log is usually kept elsewhere.
-//! On failure: `record` says why. In place of a line that a power cut tore stands, from the next entry on, one that holds what
+//! On failure: `record` says why. When the file is taken away under the program, the chain goes on in a new one, whose first entry
+//! is bound to what is gone. In place of a line that a power cut tore stands, from the next entry on, one that holds what
 //! was left of it. A log whose last entry cannot be read is not written on: it must be moved away first.
 
 pub mod cli;
@@ -22,6 +23,7 @@ pub mod verify;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -179,6 +181,9 @@ impl Inner {
             self.open = Some(Open::new(place)?);
         }
         let open = self.open.as_mut().expect("opened above");
+        if !open.stands(place) {
+            open.go_on(place)?;
+        }
         if open.bytes >= FILE_BYTES_MAX {
             open.put_aside(place)?;
         }
@@ -247,6 +252,31 @@ impl Open {
             self.next += 1;
             self.previous = hash;
         }
+        Ok(())
+    }
+
+    /// Whether its name still leads to it.
+    fn stands(&self, place: &Place) -> bool {
+        let which = |of: std::io::Result<std::fs::Metadata>| of.map(|of| (of.dev(), of.ino())).ok();
+        which(std::fs::metadata(place.path())) == which(self.file.metadata())
+    }
+
+    /// Somebody took the file away while it was written: the chain goes on in a new one, which shows that there was more.
+    fn go_on(&mut self, place: &Place) -> Result<(), String> {
+        let path = place.path();
+        tracing::error!(
+            "audit: {} was removed or moved away; entry {} begins a new file",
+            path.display(),
+            self.next
+        );
+        if path.metadata().is_ok_and(|other| other.len() > 0) {
+            *self = Self::new(place)?;
+            return Ok(());
+        }
+        let failed = |e: std::io::Error| format!("{}: {e}", path.display());
+        std::fs::create_dir_all(&place.folder).map_err(failed)?;
+        self.file = place.open().map_err(failed)?;
+        (self.bytes, self.kept, self.first) = (0, 0, None);
         Ok(())
     }
 

@@ -106,6 +106,13 @@ impl Client {
         let mut request = Request::get(&url);
         // In plain text it stays on this machine.
         let is_private = url.starts_with("https://") || self.settings.is_loopback().unwrap_or(false);
+        let kept_back = match &self.settings.token {
+            Some(_) if !is_private => {
+                "; the token of the settings was not sent, as everybody on the way could read it: use TLS \
+                                       ([admin.tls]), or --address http://127.0.0.1:… where it listens there"
+            }
+            _ => "",
+        };
         if let Some(token) = self.settings.token.as_ref().filter(|_| is_private) {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
@@ -118,8 +125,12 @@ impl Client {
         };
         match tokio::time::timeout(WAIT_MAX, answer).await {
             Err(_) => Err(format!("{url}: no answer within {} s", WAIT_MAX.as_secs())),
+            Ok(Err(why)) if why.contains("certificate") => Err(format!(
+                "{url}: {why}: has the certificate of the process ended, and is its authority in admin.tls.ca_file?"
+            )),
             Ok(Err(why)) => Err(format!("{url}: {why}; is the process running?")),
             Ok(Ok((StatusCode::OK, text))) => Ok(text),
+            Ok(Ok((StatusCode::UNAUTHORIZED, text))) => Err(format!("{}{kept_back}", text.trim_end())),
             Ok(Ok((_, text))) => Err(text.trim_end().to_owned()),
         }
     }

@@ -18,6 +18,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::secret;
 pub use problems::{Problem, Problems};
+pub(crate) use shown::is_secret;
 pub use shown::shown;
 
 /// Parses `text`, lets `read` take what it wants from the root section, and gives its result or all problems.

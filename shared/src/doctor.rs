@@ -109,20 +109,41 @@ pub struct Asked {
 pub struct Doctor<'d> {
     /// `weir-edge` or `weir-cloud`: also the name of its unit.
     pub program: &'static str,
-    /// The settings without secrets.
-    pub shown: &'d str,
+    /// The settings without secrets, or what is wrong with them.
+    pub shown: Result<&'d str, &'d str>,
     /// Its port.
     pub admin: &'d AdminConfig,
 }
 
 impl Doctor<'_> {
+    /// What is there to see while the settings are wrong.
+    pub fn without_settings(program: &'static str, port: u16, why: &str, asked: &Asked) {
+        let admin = AdminConfig {
+            listen: Some((std::net::Ipv4Addr::LOCALHOST, port).into()),
+            ..AdminConfig::default()
+        };
+        let doctor = Doctor { program, shown: Err(why), admin: &admin };
+        if let Err(error) = doctor.run(Vec::new(), asked) {
+            tracing::error!("{error}");
+        }
+    }
+
     /// Looks at the running process and the machine, besides what was `found`; prints all, and writes the bundle.
     ///
     /// # Errors
     /// How many checks failed, or why there is no bundle.
     pub fn run(&self, mut found: Vec<Finding>, asked: &Asked) -> Result<(), Error> {
-        let mut parts = vec![("settings.toml", self.shown.to_owned())];
-        found.insert(0, Finding::ok("settings", "read and right"));
+        let mut parts = Vec::new();
+        match self.shown {
+            Ok(shown) => {
+                parts.push(("settings.toml", shown.to_owned()));
+                found.insert(0, Finding::ok("settings", "read and right"));
+            }
+            Err(why) => {
+                found
+                    .insert(0, Finding::fail("settings", why, "mend them; what they name was not looked at"));
+            }
+        }
         found.extend(self.process(asked.address.as_deref(), &mut parts));
         found.extend(machine());
         let well = print(&found);

@@ -6,13 +6,16 @@
 
 use std::fmt;
 
-use crate::config::Section;
+use crate::config::{Section, is_secret};
 use crate::tls::{Renewals, Tls};
 
 /// Said when a client ends because of [`Renewals`].
 pub const RENEWED: &str = "certificates were renewed";
 
 const MECHANISMS: [&str; 4] = ["none", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
+
+/// Options that would switch checks of certificates off.
+const CHECKS: [&str; 2] = ["enable.ssl.certificate.verification", "ssl.endpoint.identification.algorithm"];
 
 /// How the brokers are spoken to.
 #[derive(Clone, Debug, Default)]
@@ -94,14 +97,41 @@ impl Security {
     }
 }
 
-/// What librdkafka says of an option that it refuses, without a value that may be a secret.
+/// The options of `[kafka]` for librdkafka, but for those that the program sets itself.
+pub fn options(
+    kafka: &Section<'_>,
+    security: &Security,
+    pinned: &[&str],
+    program: &str,
+) -> Vec<(String, String)> {
+    let mut options = Vec::new();
+    for (n, option) in (1..).zip(kafka.strings("options")) {
+        match option.split_once('=').map(|(name, value)| (name.trim(), value.trim())) {
+            // What it is instead may be a secret.
+            None => kafka.problem("options", &format!("number {n} must be \"name=value\"")),
+            Some((name, _)) if CHECKS.contains(&name) => {
+                kafka.problem("options", &format!("{name:?}: certificates are always checked"));
+            }
+            Some((name, _)) if pinned.contains(&name) || security.sets(name) => {
+                kafka.problem("options", &format!("{name:?} is set by {program} itself"));
+            }
+            Some((name, value)) => options.push((name.to_owned(), value.to_owned())),
+        }
+    }
+    options
+}
+
+/// What librdkafka says of an option that it refuses, without a value that may be a secret: of a name that it does not know, any
+/// may be one.
 #[must_use]
 pub fn refused(option: &str, said: &dyn fmt::Display) -> String {
-    let secrets = ["password", "secret", "pem", "sasl.oauthbearer"];
-    if secrets.iter().any(|part| option.contains(part)) {
+    let said = said.to_string();
+    if said.contains("No such configuration property") {
+        format!("{option:?} is no option of librdkafka: look for it in its CONFIGURATION.md")
+    } else if is_secret(option) {
         format!("{option:?} has a value that librdkafka refuses")
     } else {
-        said.to_string()
+        said
     }
 }
 
@@ -191,5 +221,11 @@ mod tests {
         assert_eq!(explained("Connect to b failed: refused"), "Connect to b failed: refused");
         assert!(!refused("ssl.key.pem", &"ssl.key.pem: invalid value \"x1\"").contains("x1"));
         assert_eq!(refused("acks", &"invalid value \"x1\""), "invalid value \"x1\"");
+        let unknown =
+            refused("sasl.pasword", &"No such configuration property: \"sasl.pasword\" sasl.pasword x1");
+        assert_eq!(
+            unknown,
+            "\"sasl.pasword\" is no option of librdkafka: look for it in its CONFIGURATION.md"
+        );
     }
 }

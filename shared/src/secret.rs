@@ -29,6 +29,14 @@ pub fn expand(text: &str) -> Result<Cow<'_, str>, String> {
     })
 }
 
+/// Whether a text is the name of one secret and nothing else.
+pub(crate) fn is_name(text: &str) -> bool {
+    let inside = text.strip_prefix("${").and_then(|text| text.strip_suffix('}'));
+    inside.is_some_and(|inside| {
+        !inside.contains('}') && SOURCES.iter().any(|(word, _)| inside.starts_with(word))
+    })
+}
+
 /// A source that is named as one, and is none of ours: `${flie:…}`. The way out, without what stands behind it.
 #[must_use]
 pub fn mistaken(text: &str) -> Option<String> {
@@ -56,12 +64,20 @@ const SOURCES: [(&str, Source); 3] =
 
 fn read(path: &Path) -> Result<String, String> {
     let failed = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
-    let size = std::fs::metadata(path).map_err(|e| failed(&e))?.len();
+    let about = std::fs::metadata(path).map_err(|e| failed(&e))?;
+    let size = about.len();
+    // Another kind may keep the reader waiting, or never end.
+    if !about.is_file() {
+        return Err(failed(&"is no file"));
+    }
     if size > BYTES_MAX {
         return Err(failed(&format!("{size} bytes are too many for a secret")));
     }
     let text = std::fs::read_to_string(path).map_err(|e| failed(&e))?;
-    Ok(text.trim_end_matches(['\n', '\r']).to_owned())
+    match text.trim_end_matches(['\n', '\r']) {
+        "" => Err(failed(&"is empty")),
+        secret => Ok(secret.to_owned()),
+    }
 }
 
 fn expand_with<'t>(
@@ -140,6 +156,9 @@ mod tests {
         let path = folder.join("password");
         std::fs::write(&path, "s3cret $x\r\n").unwrap();
         assert_eq!(expand(&format!("${{file:{}}}", path.display())).unwrap(), "s3cret $x");
+        std::fs::write(&path, "\n").unwrap();
+        assert!(expand(&format!("${{file:{}}}", path.display())).unwrap_err().contains("is empty"));
+        assert!(expand("${file:/dev/zero}").unwrap_err().contains("is no file"));
         std::fs::write(&path, vec![b'x'; 70_000]).unwrap();
         let why = expand(&format!("${{file:{}}}", path.display())).unwrap_err();
         assert!(why.contains("password") && why.contains("too many"), "{why}");

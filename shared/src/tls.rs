@@ -213,7 +213,12 @@ impl Tls {
     /// Whether all files can be used now: while a certificate and its key are being replaced they do not fit.
     #[must_use]
     pub fn is_usable(&self) -> bool {
-        self.ca_file.as_deref().is_none_or(|path| certificates(path).is_ok()) && self.shown().is_ok()
+        self.usable().is_ok()
+    }
+
+    fn usable(&self) -> Result<(), Error> {
+        self.ca_file.as_deref().map(certificates).transpose()?;
+        self.shown().map(drop)
     }
 
     /// Another value when a file was replaced.
@@ -248,6 +253,8 @@ const LOOK: Duration = Duration::from_secs(10);
 pub struct Renewals {
     tls: Tls,
     stamp: Stamp,
+    /// Of files that cannot be used, which was said.
+    unusable: Stamp,
     next: Deadline,
 }
 
@@ -255,7 +262,7 @@ impl Renewals {
     /// From now on.
     #[must_use]
     pub fn of(tls: &Tls) -> Self {
-        Self { tls: tls.clone(), stamp: tls.stamp(), next: Deadline::after(LOOK) }
+        Self { tls: tls.clone(), stamp: tls.stamp(), unusable: Stamp::new(), next: Deadline::after(LOOK) }
     }
 
     /// Whether certificates were replaced since this was last said, and can be used: until then the client that stands is
@@ -266,11 +273,24 @@ impl Renewals {
         }
         self.next = Deadline::after(LOOK);
         let stamp = self.tls.stamp();
-        let came = stamp != self.stamp && self.tls.is_usable();
-        if came {
-            self.stamp = stamp;
+        if stamp == self.stamp {
+            return false;
         }
-        came
+        match self.tls.usable() {
+            Ok(()) => {
+                self.stamp = stamp;
+                return true;
+            }
+            // Once: it may be that a part of them is not there yet.
+            Err(why) if stamp != self.unusable => {
+                tracing::warn!(
+                    "certificates were replaced and cannot be used: {why}; those before stay in use"
+                );
+                self.unusable = stamp;
+            }
+            Err(_) => {}
+        }
+        false
     }
 }
 

@@ -69,17 +69,19 @@ type Seen = BTreeMap<(usize, String), f64>;
 /// Shows it until interrupted.
 ///
 /// # Errors
-/// When there is no runtime, or nobody to show it to.
+/// When there is no runtime, or nobody to show it to, or the last look found no process.
 pub fn run(config: &AdminConfig, rows: &[Row], asked: &Asked) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let client = Client::new(&Settings::of(config, asked.address.as_deref())?)?;
     runtime.block_on(async {
         let mut before: Option<(Instant, Seen)> = None;
         let mut left = asked.count;
+        let mut found = Ok(());
         while left != Some(0) {
             left = left.map(|left| left - 1);
             let screen = match client.get("/metrics").await {
                 Ok(page) => {
+                    found = Ok(());
                     let ready = client.get("/ready").await;
                     let (at, seen) = (clock::instant(), seen(&page, rows));
                     let passed = before.as_ref().map(|(then, _)| at.duration_since(*then).as_secs_f64());
@@ -90,6 +92,7 @@ pub fn run(config: &AdminConfig, rows: &[Row], asked: &Asked) -> Result<(), Erro
                 }
                 Err(why) => {
                     before = None;
+                    found = Err(why.clone().into());
                     format!("{why}\n")
                 }
             };
@@ -102,7 +105,7 @@ pub fn run(config: &AdminConfig, rows: &[Row], asked: &Asked) -> Result<(), Erro
                 tokio::time::sleep(EVERY).await;
             }
         }
-        Ok(())
+        found
     })
 }
 

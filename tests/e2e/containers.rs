@@ -183,6 +183,9 @@ fn the_chart_renders_together_and_split_and_refuses_what_cannot_work() {
         ("config=slot = 'a'", "config sets slot"),
         ("config=[ admin ]", "config has [admin]"),
         ("roles.mysq.enabled=true,together=false", "roles.mysq is none of"),
+        ("autoscaling.workers=0", "numbers from 1 on"),
+        ("autoscaling.enabled=true,autoscaling.stores={mysq}", "mysq is none of"),
+        ("autoscaling.enabled=true,autoscaling.minReplicas=5", "more than the 2 pods"),
     ] {
         let refused =
             helm(&["template", "weir", chart.to_str().unwrap(), "--kube-version", "1.30.0", "--set", value]);
@@ -201,6 +204,9 @@ fn the_chart_guards_the_admin_port() {
         "admin": { "tls": true, "tokenSecret": { "name": "tokens" } },
         "serviceMonitor": { "enabled": true },
         "networkPolicy": { "enabled": true, "from": [{ "namespaceSelector": {} }] },
+        "extraVolumes": [{ "name": "audit", "emptyDir": {} }],
+        "extraVolumeMounts": [{ "name": "audit", "mountPath": "/var/lib/audit" }],
+        "nodeSelector": { "pool": "data" },
     });
     std::fs::write(&guarded, values.to_string()).unwrap();
     let guarded = rendered(&["--values", guarded.to_str().unwrap()]);
@@ -215,6 +221,12 @@ fn the_chart_guards_the_admin_port() {
         (&endpoint["scheme"], &endpoint["authorization"]["credentials"]["name"]),
         (&"https".into(), &"tokens".into())
     );
+    for kind in ["StatefulSet", "Job"] {
+        let pod = &of_kind(&guarded, kind)[0]["spec"]["template"]["spec"];
+        assert_eq!(pod["nodeSelector"]["pool"], "data", "{kind}");
+        let has = |list: &Value| list.as_sequence().unwrap().iter().any(|item| item["name"] == "audit");
+        assert!(has(&pod["volumes"]) && has(&pod["containers"][0]["volumeMounts"]), "{kind}");
+    }
     let policy = &of_kind(&guarded, "NetworkPolicy")[0]["spec"];
     assert_eq!(policy["ingress"][0]["ports"][0]["port"], "admin");
 }

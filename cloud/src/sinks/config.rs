@@ -212,6 +212,13 @@ fn http_url(section: &Section<'_>, tls: &Tls) -> bool {
         section.problem("url", &format!("must be http://host:port: {error}"));
     }
     tls.check(&section.section("tls"));
+    if url.contains('?') {
+        section.problem(
+            "url",
+            "must be without a query (\"?…\"): user, password and database have keys of their own",
+        );
+        return false;
+    }
     if right && url.starts_with("http://") && *tls != Tls::default() {
         section.problem("url", "must begin with https:// where files of tls are set");
     }

@@ -18,7 +18,7 @@ fn problems_across_sections_come_at_once() {
         "e.toml:2:10: mqtt.topics: must be valid topic filters",
         "e.toml:4:16: decode.device_field: or device_topic_level",
         "e.toml:5:17: decode.raw_bytes_max: three quarters",
-        "e.toml:7:11: kafka.options: each must be",
+        "e.toml:7:11: kafka.options: number 1 must be",
         "e.toml:9:13: journal.commit_ms: must be an integer from 0 to 1000",
         "6 problems in e.toml",
     ] {

@@ -31,6 +31,15 @@ fn place(text: &str) -> Result<Place, String> {
     Ok((n, hash.trim().to_ascii_lowercase()))
 }
 
+impl AuditCommand {
+    /// Whether it says itself where the log is: no settings are needed then, on another machine say.
+    #[must_use]
+    pub const fn has_directory(&self) -> bool {
+        let Self::Verify { directory, .. } = self;
+        directory.is_some()
+    }
+}
+
 /// Does it.
 ///
 /// # Errors

@@ -160,3 +160,22 @@ fn a_log_that_another_process_has_is_refused() {
     assert!(verify(&folder, None, None).unwrap().starts_with("gateway_7: 2 entries"));
     std::fs::remove_dir_all(&folder).unwrap();
 }
+
+#[test]
+fn a_log_that_is_taken_away_goes_on_in_a_new_file_and_shows_that_there_was_more() {
+    let folder = log("taken", 0);
+    let audit = Audit::new(Some(folder.clone()), "gateway/7");
+    let first = || std::fs::read_to_string(path(&folder)).unwrap();
+    audit.record(&entry(0)).unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+    audit.record(&entry(1)).unwrap();
+    assert!(first().starts_with("{\"n\":2,"), "{}", first());
+    std::fs::rename(path(&folder), folder.join("elsewhere")).unwrap();
+    audit.record(&entry(2)).unwrap();
+    drop(audit);
+    Audit::new(Some(folder.clone()), "gateway/7").record(&entry(3)).unwrap();
+    assert!(first().starts_with("{\"n\":3,") && first().lines().count() == 2, "{}", first());
+    let said = verify(&folder, None, None).unwrap_err();
+    assert!(said.contains("--base"), "{said}");
+    std::fs::remove_dir_all(folder).unwrap();
+}

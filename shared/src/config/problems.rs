@@ -31,10 +31,11 @@ impl Problems {
         &self.list
     }
 
-    /// Whether the configuration is right but for files that it names.
+    /// Whether a file that the configuration names cannot be used: it may still come, and the other problems may follow from it
+    /// (a url without its password names no database).
     #[must_use]
     pub fn are_of_files(&self) -> bool {
-        self.list.iter().all(|problem| problem.is_of_file)
+        self.list.iter().any(|problem| problem.is_of_file)
     }
 }
 

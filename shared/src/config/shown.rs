@@ -7,10 +7,12 @@
 
 use toml::{Table, Value};
 
+use crate::secret::is_name;
+
 /// What stands for a secret.
 const HIDDEN: &str = "***";
-/// Keys of secrets, and parts of the names of librdkafka's options that are.
-const SECRETS: [&str; 4] = ["password", "secret", "token", "pem"];
+/// Keys of secrets, and parts of the names of librdkafka's options, and of what a url asks for, that are.
+const SECRETS: [&str; 6] = ["password", "secret", "token", "pem", "oauthbearer", "kinit"];
 
 /// All of it.
 ///
@@ -59,14 +61,14 @@ fn hide(table: &mut Table) {
     }
 }
 
-fn is_secret(name: &str) -> bool {
+/// Whether what has this name is a secret.
+pub(crate) fn is_secret(name: &str) -> bool {
     SECRETS.iter().any(|part| name.contains(part)) && !name.ends_with("_file")
 }
 
 /// What only names a secret, and what is empty, is none.
 fn hidden(text: &str) -> String {
-    let is_name = text.starts_with("${") && text.find('}') == Some(text.len() - 1);
-    if text.is_empty() || is_name { text.to_owned() } else { HIDDEN.to_owned() }
+    if text.is_empty() || is_name(text) { text.to_owned() } else { HIDDEN.to_owned() }
 }
 
 fn hidden_option(text: &str) -> String {
@@ -77,6 +79,15 @@ fn hidden_option(text: &str) -> String {
 }
 
 fn hidden_url(text: &str) -> String {
+    let (place, asked) = text.split_once('?').map_or((text, None), |(place, asked)| (place, Some(asked)));
+    // A password may hold a question mark, though it should be encoded.
+    let (place, asked) =
+        if asked.is_some_and(|asked| asked.contains('@')) { (text, None) } else { (place, asked) };
+    let asked = asked.map(|asked| asked.split('&').map(hidden_option).collect::<Vec<_>>().join("&"));
+    asked.map_or_else(|| hidden_login(place), |asked| format!("{}?{asked}", hidden_login(place)))
+}
+
+fn hidden_login(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
     // The last one: a password may hold one, though it should be encoded; a database's name does not.
     let Some((login, place)) = rest.rsplit_once('@') else { return text.to_owned() };
@@ -125,7 +136,15 @@ mod tests {
         assert_eq!(hidden("${env:P}x"), HIDDEN);
         assert_eq!(hidden("${env:P}secret${env:Q}"), HIDDEN);
         assert_eq!(hidden_url("mysql://u:${file:/p}@h/d"), "mysql://u:${file:/p}@h/d");
+        assert_eq!(hidden("${HUNTER2}"), HIDDEN, "it names nothing");
+        assert_eq!(
+            hidden_option("sasl.oauthbearer.config=principal=x secret=y"),
+            "sasl.oauthbearer.config=***"
+        );
         assert_eq!(hidden_url("http://h:9200"), "http://h:9200");
+        assert_eq!(hidden_url("http://h:8123/?user=u&password=p"), "http://h:8123/?user=u&password=***");
+        assert_eq!(hidden_url("mysql://u:a?b@h/d"), "mysql://u:***@h/d");
+        assert_eq!(hidden_url("mysql://u:a@h/d?x=1&token=p"), "mysql://u:***@h/d?x=1&token=***");
         assert_eq!(hidden_url(""), "");
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Comes in: what is spoken to with TLS. Goes out: `…_tls_not_after_seconds{peer}`, when the first certificate of a peer ends
 //! (seconds since 1970), and a line in the log each day from two weeks before on. Files are read again each minute.
-//! On failure: a file that cannot be read shows nothing; the connection says why.
+//! On failure: files that cannot be used change nothing; the connection, and whoever waits for renewed ones, say why.
 
 use std::time::Duration;
 
@@ -26,7 +26,8 @@ pub fn watch(metric: &'static str, peers: &[(String, Tls)], stop: &Stop) -> Resu
     loop {
         let warns = warn.passed();
         for (peer, tls) in peers {
-            let Some(not_after) = tls.not_after() else { continue };
+            // With files that cannot be used, those before are: their end stays the figure.
+            let Some(not_after) = tls.is_usable().then(|| tls.not_after()).flatten() else { continue };
             gauge!(metric, "peer" => peer.clone()).set(not_after as f64);
             let left = not_after - clock::wall_ms() / 1000;
             if warns && left < WARN_SECONDS {

@@ -10,6 +10,7 @@ use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
 use crate::database::Server;
+use crate::proposed;
 
 /// Each exchange with the server.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -98,7 +99,7 @@ pub(crate) async fn disconnect(connection: Conn) {
 /// Makes what is missing; with `dry_run` prints the statements.
 pub(crate) async fn init(server: &Server, dry_run: bool) -> Result<(), Failure> {
     if dry_run {
-        tracing::info!("would run in the database of the rules:\n{STATEMENTS}");
+        proposed::show(format_args!("-- would run in the database of the rules:\n{STATEMENTS}"));
         return Ok(());
     }
     let mut connection = connect(server).await?;

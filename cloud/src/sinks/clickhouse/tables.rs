@@ -16,6 +16,7 @@ use super::blocks::Format;
 use super::older::{NEWEST_TYPE, older_statements};
 use super::schema::{self, Columns};
 use super::server::{Server, answer, quoted};
+use crate::proposed;
 
 const STATEMENTS: &str = include_str!("../../../../deploy/sql/clickhouse.sql");
 
@@ -59,7 +60,7 @@ pub(in crate::sinks) async fn init(
     let statements =
         if newest.is_empty() { Cow::from(older_statements(&statements)) } else { Cow::from(statements) };
     if dry_run {
-        tracing::info!("would run in ClickHouse:\n{database};\n{statements}");
+        proposed::show(format_args!("-- would run in ClickHouse:\n{database};\n{statements}"));
         match look(&server, own).await {
             Ok(tables) => {
                 for why in tables.into_iter().filter(|table| table.engine.is_some()).filter_map(|t| t.wrong())

@@ -16,6 +16,7 @@ use weir_shared::supervise::Error;
 use super::super::config::ElasticsearchConfig;
 use super::super::{Failure, Refused};
 use super::templates::{TEMPLATES, ask};
+use crate::proposed;
 
 const ILM: &str = include_str!("../../../../deploy/elasticsearch/ilm.json");
 const ISM: &str = include_str!("../../../../deploy/elasticsearch/ism.json");
@@ -47,7 +48,7 @@ pub(super) async fn init(client: &Client, config: &ElasticsearchConfig, dry_run:
     let puts = if opensearch { ism(config) } else { ilm(config) };
     for put in puts {
         if dry_run {
-            tracing::info!("would put {}:\n{}", put.path, put.body);
+            proposed::show(format_args!("# would put {}:\n{}", put.path, put.body));
         } else {
             send(client, &put).await?;
         }

@@ -15,6 +15,7 @@ use super::super::own::OwnTables;
 use super::super::{Failure, Probe, Refused, SinkName};
 use super::bulk::unreachable;
 use super::{retention, schema};
+use crate::proposed;
 
 /// What indices are called after the prefix, and their templates.
 pub(super) const TEMPLATES: [(&str, &str); 5] = [
@@ -40,7 +41,7 @@ pub(in crate::sinks) async fn init(
         own_tables.map(|own| (schema::name(prefix, own), schema::template(prefix, config.replicas, own)));
     for (name, template) in shipped.chain(own_tables) {
         if dry_run {
-            tracing::info!("would put the index template {name}:\n{template}");
+            proposed::show(format_args!("# would put the index template {name}:\n{template}"));
             continue;
         }
         let (status, text) = ask(&client, Method::Put, &path_of(&name), Some(&template)).await?;

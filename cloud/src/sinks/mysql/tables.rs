@@ -15,6 +15,7 @@ use super::insert::{ID, columns as columns_of};
 use super::schema::{self, KeyText};
 use super::standing::{self, Standing};
 use super::{answer, connect};
+use crate::proposed;
 
 const PROGRESS: &str = "weir_progress";
 const STATEMENTS: &str = include_str!("../../../../deploy/sql/mysql.sql");
@@ -63,7 +64,7 @@ async fn propose(connection: Result<Conn, Failure>, own: OwnTables) -> Result<()
     let print = |key_text| {
         let own_tables = created(own, key_text).join(";\n\n");
         let end = if own_tables.is_empty() { "" } else { ";\n" };
-        tracing::info!("would run in MySQL:\n{STATEMENTS}\n{own_tables}{end}");
+        proposed::show(format_args!("-- would run in MySQL:\n{STATEMENTS}\n{own_tables}{end}"));
     };
     let mut connection = match connection {
         Ok(connection) => connection,

@@ -23,6 +23,14 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 consumer groups and topics that they lag in. */}}
 {{- define "weir.roles" -}}
 {{- $scaling := .Values.autoscaling -}}
+{{- if or (lt (int $scaling.workers) 1) (lt (int $scaling.partitions) 1) }}
+{{- fail "autoscaling.workers and autoscaling.partitions are numbers from 1 on (workers: the cores of a pod, where process.workers is 0)" }}
+{{- end }}
+{{- range $scaling.stores }}
+{{- if not (has . (list "mysql" "elasticsearch" "clickhouse")) }}
+{{- fail (printf "autoscaling.stores: %s is none of mysql, elasticsearch, clickhouse" .) }}
+{{- end }}
+{{- end }}
 {{- $process := dict "group" $scaling.processGroup "topic" "weir.readings" -}}
 {{- $pods := div (add $scaling.partitions (sub $scaling.workers 1)) $scaling.workers | int -}}
 {{- if .Values.together -}}
@@ -71,6 +79,9 @@ capabilities: {drop: [ALL]}
 {{- if .Values.tlsSecret }}
 - {name: tls, mountPath: /run/tls, readOnly: true}
 {{- end }}
+{{- with .Values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
 {{/* With the settings of this ConfigMap. */}}
@@ -86,6 +97,9 @@ capabilities: {drop: [ALL]}
 {{- if .Values.tlsSecret }}
 - name: tls
   secret: {secretName: {{ .Values.tlsSecret }}, defaultMode: 0440}
+{{- end }}
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
 {{- end }}
 {{- end }}
 {{- end }}
