@@ -257,7 +257,11 @@ fn verified(
 
 /// The answer of a command.
 fn said(text: &str) -> Result<(), weir_shared::supervise::Error> {
-    Ok(std::io::stdout().write_all(text.as_bytes())?)
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // Who has read enough, has what was asked for.
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 fn ruled(result: Result<(), Failed>) -> ExitCode {

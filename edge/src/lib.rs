@@ -264,10 +264,12 @@ enum Task {
     Audit(AuditCommand),
 }
 
-#[expect(clippy::print_stdout, reason = "the answer of a command goes to standard output")]
 fn print(text: &str) -> ExitCode {
-    print!("{text}");
-    ExitCode::SUCCESS
+    match std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes()) {
+        // Who has read enough, has what was asked for.
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => fail(1, &error.to_string()),
+        _ => ExitCode::SUCCESS,
+    }
 }
 
 fn fail(code: u8, message: &str) -> ExitCode {

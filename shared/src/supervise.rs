@@ -1,6 +1,6 @@
 //! Nothing runs unsupervised: the one place that starts threads.
 //!
-//! Comes in: named functions. Goes out: the first failure, or the wish to stop (SIGTERM, SIGINT).
+//! Comes in: named functions. Goes out: the first failure, or the wish to stop (SIGTERM, SIGINT, SIGHUP).
 //! Guarantees: when any thread ends with an error or a panic, all are told to stop, and the process ends with that
 //! failure; a second signal, or the deadline, ends it at once.
 //! A thread that returns `Ok` before it was told to stop has failed too: nothing ends in silence.
@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tokio::sync::watch;
 
 use crate::clock::Deadline;
@@ -139,7 +140,7 @@ impl Supervisor {
     /// The first failure of a thread, or that some did not stop in time.
     pub fn run(mut self, deadline: Duration) -> Result<(), Error> {
         let signal = Arc::new(AtomicBool::new(false));
-        for kind in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        for kind in [SIGTERM, SIGINT, SIGHUP] {
             signal_hook::flag::register_conditional_shutdown(kind, 1, Arc::clone(&signal))?;
             signal_hook::flag::register(kind, Arc::clone(&signal))?;
         }

@@ -181,7 +181,9 @@ fn the_chart_renders_together_and_split_and_refuses_what_cannot_work() {
 
     for (value, why) in [
         ("config=slot = 'a'", "config sets slot"),
+        ("config=kafka.options = [\"a=b\"]\n'slot' = 1", "config sets slot"),
         ("config=[ admin ]", "config has [admin]"),
+        ("config=[admin.tls]", "set admin.tls too"),
         ("roles.mysq.enabled=true,together=false", "roles.mysq is none of"),
         ("autoscaling.workers=0", "numbers from 1 on"),
         ("autoscaling.enabled=true,autoscaling.stores={mysq}", "mysq is none of"),
@@ -202,7 +204,7 @@ fn the_chart_guards_the_admin_port() {
     let values = serde_json::json!({
         "config": config,
         "admin": { "tls": true, "tokenSecret": { "name": "tokens" } },
-        "serviceMonitor": { "enabled": true },
+        "serviceMonitor": { "enabled": true, "tlsConfig": { "serverName": "weir" } },
         "networkPolicy": { "enabled": true, "from": [{ "namespaceSelector": {} }] },
         "extraVolumes": [{ "name": "audit", "emptyDir": {} }],
         "extraVolumeMounts": [{ "name": "audit", "mountPath": "/var/lib/audit" }],
@@ -227,6 +229,7 @@ fn the_chart_guards_the_admin_port() {
         let has = |list: &Value| list.as_sequence().unwrap().iter().any(|item| item["name"] == "audit");
         assert!(has(&pod["volumes"]) && has(&pod["containers"][0]["volumeMounts"]), "{kind}");
     }
+    assert_eq!(endpoint["tlsConfig"]["serverName"], "weir");
     let policy = &of_kind(&guarded, "NetworkPolicy")[0]["spec"];
     assert_eq!(policy["ingress"][0]["ports"][0]["port"], "admin");
 }

@@ -51,6 +51,8 @@ impl Debian {
             output(Command::new("update-binfmts").args(["--enable", emulator]))?;
         }
         let root = places.root().join(folder);
+        // Mirrors seldom have updates for all processors in step, and a root that is thrown away needs none.
+        let sources = if emulator(architecture).is_some() { vec![mirror()?] } else { sources() };
         let mut packages: Vec<String> = more.iter().map(|name| (*name).to_owned()).collect();
         packages.push("systemd".to_owned());
         for deb in debs {
@@ -65,7 +67,7 @@ impl Debian {
         let include = format!("--include={}", packages.join(","));
         let of = format!("--architectures={architecture}");
         let mut command = Command::new("mmdebstrap");
-        command.args(["--variant=minbase", &of, &include, RELEASE]).arg(&root).args(sources());
+        command.args(["--variant=minbase", &of, &include, RELEASE]).arg(&root).args(sources);
         output(&mut command)?;
         Ok(Self(root))
     }
@@ -97,6 +99,14 @@ fn sources() -> Vec<PathBuf> {
             && path.metadata().is_ok_and(|m| m.len() > 0)
     };
     [PathBuf::from("/etc/apt/sources.list")].into_iter().chain(all).filter(is_source).collect()
+}
+
+/// Where this machine has the release itself from, without its updates.
+fn mirror() -> Result<PathBuf> {
+    let format = ["indextargets", "--format", "$(RELEASE) $(REPO_URI)", "Created-By: Packages"];
+    let all = output(Command::new("apt-get").args(format))?;
+    let found = all.lines().find_map(|line| line.strip_prefix(RELEASE)?.strip_prefix(' '));
+    Ok(PathBuf::from(found.with_context(|| format!("apt knows no packages of {RELEASE}"))?))
 }
 
 /// What a command says, when it ends well.

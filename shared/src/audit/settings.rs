@@ -7,8 +7,11 @@ use serde_json::{Map, Value, json};
 use toml::Table;
 
 use super::{Audit, Entry};
+use crate::record::hex;
 
 const ACTION: &str = "settings";
+/// Longest value that stands in an entry as it is.
+const VALUE_BYTES_MAX: usize = 4096;
 
 /// Writes the entry, if there is something to say.
 pub fn record(audit: &Audit, file: &str, shown: &str) {
@@ -44,6 +47,15 @@ fn changed(before: &Map<String, Value>, now: &Map<String, Value>) -> Map<String,
     differing.map(|name| (name.clone(), before.get(name).cloned().unwrap_or(Value::Null))).collect()
 }
 
+/// A long value is told by its hash: an entry has a limit, and what was cut could not be compared.
+fn told(value: Value) -> Value {
+    let text = value.to_string();
+    if text.len() <= VALUE_BYTES_MAX {
+        return value;
+    }
+    json!(format!("{} bytes, SHA-256 {}", text.len(), hex(&openssl::sha::sha256(text.as_bytes()))))
+}
+
 fn flatten(path: &str, table: &Table, into: &mut Map<String, Value>) {
     for (key, value) in table {
         let name = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
@@ -56,7 +68,7 @@ fn flatten(path: &str, table: &Table, into: &mut Map<String, Value>) {
                     }
                 }
             }
-            other => drop(into.insert(name, json!(other))),
+            other => drop(into.insert(name, told(json!(other)))),
         }
     }
 }
@@ -64,6 +76,20 @@ fn flatten(path: &str, table: &Table, into: &mut Map<String, Value>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_list_is_told_once_too() {
+        let folder = std::env::temp_dir().join(format!("weir-settings-long-{}", std::process::id()));
+        let topics = |n: u32| {
+            format!("[mqtt]\ntopics = {:?}\n", (0..n).map(|n| format!("hall/{n}")).collect::<Vec<_>>())
+        };
+        for n in [9_000, 9_000, 9_001] {
+            record(&Audit::new(Some(folder.clone()), "x"), "x.toml", &topics(n));
+        }
+        let text = std::fs::read_to_string(folder.join("x.audit.jsonl")).unwrap();
+        assert!(text.lines().count() == 2 && text.len() < 2_000, "{text}");
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 
     #[test]
     fn a_change_is_told_once_with_what_was_before() {
