@@ -289,7 +289,9 @@ pub(crate) fn run(
                 pulse.beat();
                 measures.rebuilt();
                 let wait = backoff.wait();
-                tracing::warn!("{who}: {why}; starting again in {} ms", wait.as_millis());
+                if let Some(untold) = backoff.tells(&why) {
+                    tracing::warn!(untold, "{who}: {why}; starting again");
+                }
                 ready.bad(who, why);
                 if stop.wait_for(wait) {
                     break;

@@ -177,7 +177,9 @@ impl Forwarder {
                     }
                     let wait =
                         if faults::is_broken("bad.no_backoff") { Duration::ZERO } else { backoff.wait() };
-                    tracing::warn!(why, wait_ms = wait.as_millis(), "kafka: will send again from the cursor");
+                    if let Some(untold) = backoff.tells(&why) {
+                        tracing::warn!(why, untold, "kafka: will send again from the cursor");
+                    }
                     self.wiring.ready.bad(&self.wiring.who, why);
                     self.measures.connected(false);
                     self.measures.restarts.increment(1);

@@ -17,7 +17,7 @@ use weir_shared::admin::{self, Admin, Feed, Health};
 use weir_shared::audit::{Audit, settings};
 use weir_shared::clock::{self, Now};
 use weir_shared::metrics;
-use weir_shared::pulse::Pulses;
+use weir_shared::pulse::{Pulse, Pulses};
 use weir_shared::record::StreamId;
 use weir_shared::supervise::Supervisor;
 use weir_shared::timeline::{Mending, Timeline};
@@ -104,6 +104,8 @@ pub(crate) fn run(config: Config, file: &str, shown: &str) -> Result<()> {
     for (at, (flow, (segments, found))) in config.flows.iter().zip(recovered).enumerate() {
         flows.push(open_flow(&common, at, flow, segments, found, &mut pulses)?);
     }
+    let mqtt_pulse =
+        if config.mqtt.topics.is_empty() { Pulse::default() } else { pulses.add("mqtt", ROUND_MAX) };
     let connected = Arc::clone(&common.connected);
     // Its sender of events would keep the ingest stage waiting for ever.
     drop(common);
@@ -132,7 +134,7 @@ pub(crate) fn run(config: Config, file: &str, shown: &str) -> Result<()> {
         let nudge = || drop(waiting.try_send(Event::Nudge));
         pulses.watch(&live, &shown, nudge, &stop)
     })?;
-    let source = mqtt::Wiring { events, durable, session, open: opened, connected, ready };
+    let source = mqtt::Wiring { events, durable, session, open: opened, connected, ready, pulse: mqtt_pulse };
     spawn_sources(&mut supervisor, config.files, config.mqtt, marks, source)?;
     supervisor.run(STOP).map_err(|e| anyhow::anyhow!(e)).context("weir-edge stopped")
 }

@@ -1,9 +1,18 @@
-//! Waiting longer after each failure, with jitter, so that two hundred edges do not return in the same second.
+//! Waiting longer after each failure, with jitter, so that two hundred edges do not return in the same second; and not telling
+//! each of them, so that a server that is away for a month fills no gateway's log.
 //!
-//! Comes in: the number of failures and random bits. Goes out: how long to wait.
-//! Guarantees: every wait lies between half and the whole of min(first · 2ⁿ, max).
+//! Comes in: failures and random bits. Goes out: how long to wait, and whether to tell the failure.
+//! Guarantees: every wait lies between half and the whole of min(first · 2ⁿ, max). What is new is told at once.
 
-use std::time::Duration;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use crate::clock;
+
+/// The same failure is told this often.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
+/// So many different failures are known; then they are new again.
+const KNOWN_MAX: usize = 32;
 
 /// A backoff that doubles from `first` to `max`.
 #[derive(Clone, Debug)]
@@ -11,18 +20,45 @@ pub struct Backoff {
     first: Duration,
     max: Duration,
     failures: u32,
+    /// By its words: when it was told, and how often it came since.
+    told: HashMap<String, (Instant, u64)>,
 }
 
 impl Backoff {
     /// Starts at `first`, never waits longer than `max`.
     #[must_use]
-    pub const fn new(first: Duration, max: Duration) -> Self {
-        Self { first, max, failures: 0 }
+    pub fn new(first: Duration, max: Duration) -> Self {
+        Self { first, max, failures: 0, told: HashMap::new() }
     }
 
     /// It worked: the next wait is short again.
     pub fn reset(&mut self) {
         self.failures = 0;
+        self.told.clear();
+    }
+
+    /// `Some` when this failure is to be told, with how often it came since it was told before. Figures in its words (a port,
+    /// a time) do not make it another one.
+    pub fn tells(&mut self, why: &str) -> Option<u64> {
+        self.tells_at(why, clock::instant())
+    }
+
+    fn tells_at(&mut self, why: &str, now: Instant) -> Option<u64> {
+        let words: String = why.chars().filter(|c| !c.is_ascii_digit()).collect();
+        match self.told.get_mut(&words) {
+            Some((at, untold)) if now.saturating_duration_since(*at) < TOLD_EVERY => {
+                *untold += 1;
+                None
+            }
+            known => {
+                let untold = known.map_or(0, |(_, untold)| *untold);
+                if self.told.len() >= KNOWN_MAX {
+                    self.told.clear();
+                }
+                self.told.insert(words, (now, 0));
+                Some(untold)
+            }
+        }
     }
 
     /// The wait after one more failure.
@@ -59,5 +95,24 @@ mod tests {
         assert_eq!(b.wait_with(0), Duration::from_millis(500));
         b.reset();
         assert_eq!(b.wait_with(0), Duration::from_millis(50));
+    }
+
+    #[test]
+    fn tells_what_is_new_at_once_and_the_same_once_a_minute() {
+        let mut b = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
+        let begin = clock::instant();
+        let mut tells = |why: &str, seconds| b.tells_at(why, begin + Duration::from_secs(seconds));
+        assert_eq!(tells("refused (after 3 ms)", 0), Some(0));
+        assert_eq!(tells("refused (after 17 ms)", 5), None);
+        assert_eq!(tells("timed out", 5), Some(0));
+        assert_eq!(tells("refused (after 9 ms)", 59), None);
+        assert_eq!(tells("refused (after 9 ms)", 60), Some(2));
+        assert_eq!(tells("refused (after 9 ms)", 61), None);
+        for length in 1..=2 * KNOWN_MAX {
+            assert_eq!(tells(&"x".repeat(length), 62), Some(0));
+        }
+        assert!(b.told.len() <= KNOWN_MAX);
+        b.reset();
+        assert_eq!(b.tells_at("refused (after 9 ms)", begin), Some(0));
     }
 }

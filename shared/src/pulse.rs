@@ -1,4 +1,4 @@
-//! Whether the threads that journal, compute, send or store get on, seen from another one.
+//! Whether the threads that receive, journal, compute, send or store get on, seen from another one.
 //!
 //! Comes in: a beat for each round of each thread. Goes out: `/live`, which turns bad while one of them does not beat, and
 //! systemd's watchdog.

@@ -184,9 +184,12 @@ fn the_chart_renders_together_and_split_and_refuses_what_cannot_work() {
         ("config=kafka.options = [\"a=b\"]\n'slot' = 1", "config sets slot"),
         ("config=[ admin ]", "config has [admin]"),
         ("config=[admin.tls]", "set admin.tls too"),
-        ("roles.mysq.enabled=true,together=false", "roles.mysq is none of"),
-        ("autoscaling.workers=0", "numbers from 1 on"),
-        ("autoscaling.enabled=true,autoscaling.stores={mysq}", "mysq is none of"),
+        // The schema: names that are none, and values of another kind.
+        ("replcas=3", "property replcas is not allowed"),
+        ("roles.mysq.enabled=true", "roles: Additional property mysq"),
+        ("autoscaling.workers=0", "autoscaling.workers: Must be greater"),
+        ("autoscaling.stores={mysq}", "must be one of the following: \"mysql\""),
+        ("terminationGracePeriodSeconds=5", "Must be greater than or equal to 15"),
         ("autoscaling.enabled=true,autoscaling.minReplicas=5", "more than the 2 pods"),
     ] {
         let refused =

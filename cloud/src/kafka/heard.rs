@@ -18,7 +18,7 @@ const TOLD: Duration = Duration::from_millis(50);
 /// What was said longer ago is the reason of nothing.
 const OF_LATE: Duration = Duration::from_secs(30);
 /// Between two lines in the log.
-const LOG_EVERY: Duration = Duration::from_secs(10);
+const LOG_EVERY: Duration = Duration::from_secs(60);
 /// The other words for an error that was told with its reason come within this time.
 const SAME: Duration = Duration::from_secs(1);
 

@@ -93,13 +93,20 @@ impl Place<'_> {
         tracing::info!(sink, "resumed");
     }
 
-    fn complain(&self, failure: &Failure) {
-        let (who, sink) = (self.which.stage(), self.which.name());
-        match failure {
-            Failure::Fenced => tracing::error!(sink, reason = %failure, "staying away for a while"),
-            _ => tracing::warn!(sink, reason = %failure, "trying again"),
-        }
-        self.health.bad(who, failure.to_string());
+    /// How long to wait before the next try.
+    fn complain(&self, failure: &Failure, backoff: &mut Backoff) -> Duration {
+        let (sink, reason) = (self.which.name(), failure.to_string());
+        let wait = if matches!(failure, Failure::Fenced) {
+            tracing::error!(sink, reason, "staying away for a while");
+            FENCED_PAUSE
+        } else {
+            if let Some(untold) = backoff.tells(&reason) {
+                tracing::warn!(sink, reason, untold, "trying again");
+            }
+            backoff.wait()
+        };
+        self.health.bad(self.which.stage(), reason);
+        wait
     }
 }
 
@@ -126,8 +133,8 @@ pub(super) fn run(place: &Place<'_>, limits: Limits, mut store: impl Store) -> R
             Ok(source) => source,
             // The settings were tried when they were read: a certificate has gone since.
             Err(error) => {
-                place.complain(&Failure::Kafka(error.to_string()));
-                if place.stop.wait_for(backoff.wait()) {
+                let wait = place.complain(&Failure::Kafka(error.to_string()), &mut backoff);
+                if place.stop.wait_for(wait) {
                     break;
                 }
                 continue;
@@ -147,11 +154,9 @@ pub(super) fn run(place: &Place<'_>, limits: Limits, mut store: impl Store) -> R
         };
         if let Err(failure) = member.run(&mut store) {
             measures.retry();
-            place.complain(&failure);
             drop(member);
-            let fenced = matches!(failure, Failure::Fenced);
-            measures.fenced(fenced);
-            let wait = if fenced { FENCED_PAUSE } else { backoff.wait() };
+            let wait = place.complain(&failure, &mut backoff);
+            measures.fenced(matches!(failure, Failure::Fenced));
             if place.stop.wait_for(wait) {
                 break;
             }
@@ -198,10 +203,9 @@ impl Member<'_> {
                     next.clear();
                     self.measures.retry();
                     self.measures.failing(true);
-                    self.place.complain(&failure);
+                    let wait = self.place.complain(&failure, self.backoff);
                     self.source.stop_reading()?;
                     self.show_lag();
-                    let wait = self.backoff.wait();
                     self.source.rest(wait, self.place.stop)?;
                 }
             }

@@ -21,6 +21,7 @@ use tokio::sync::{Semaphore, watch};
 use weir_shared::admin::Health;
 use weir_shared::backoff::Backoff;
 use weir_shared::clock;
+use weir_shared::pulse::Pulse;
 use weir_shared::supervise::{Error, Stop};
 use weir_shared::tls::Tls;
 
@@ -37,6 +38,8 @@ const REQUESTS_MAX: usize = 16;
 /// Messages of one connection whose acknowledgement is not proven: with more, the connection is ended in order, which
 /// is a proof too. The journal remembers twice as many.
 const UNPROVEN_MAX: u64 = redelivery::MESSAGES_MAX as u64 / 2;
+/// Between two beats of the pulse.
+const BEAT: Duration = Duration::from_secs(1);
 /// How long the end in order may take.
 const GOODBYE: Duration = Duration::from_secs(5);
 /// Memory is counted in units of this, as a semaphore counts to 2²⁹ only on 32-bit machines.
@@ -82,12 +85,24 @@ pub(crate) struct Wiring {
     pub connected: Arc<AtomicBool>,
     /// Where to complain.
     pub ready: Health,
+    /// Beats while the thread gets on, also while it waits: for the broker, or for room.
+    pub pulse: Pulse,
 }
 
 /// Runs until told to stop, and then ends the connection in order.
 pub(crate) fn run(config: &MqttConfig, wiring: Wiring, stop: &Stop) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(config, wiring, stop))
+    let pulse = wiring.pulse.clone();
+    runtime.block_on(async {
+        let serving = serve(config, wiring, stop);
+        tokio::pin!(serving);
+        loop {
+            pulse.beat();
+            if let Ok(ended) = tokio::time::timeout(BEAT, &mut serving).await {
+                return ended;
+            }
+        }
+    })
 }
 
 async fn serve(config: &MqttConfig, mut wiring: Wiring, stop: &Stop) -> Result<(), Error> {
@@ -187,7 +202,9 @@ impl<'a> Receiver<'a> {
         self.forget_connection().await?;
         let wait = if faults::is_broken("bad.no_backoff") { Duration::ZERO } else { self.backoff.wait() };
         let broker = format!("{}:{}", self.config.host, self.config.port);
-        tracing::warn!(broker, why, wait_ms = wait.as_millis(), "mqtt: not connected, will try again");
+        if let Some(untold) = self.backoff.tells(why) {
+            tracing::warn!(broker, why, untold, "mqtt: not connected, will try again");
+        }
         self.wiring.ready.bad(WHO, format!("not connected to {broker}: {why}"));
         tokio::time::sleep(wait).await;
         Ok(())

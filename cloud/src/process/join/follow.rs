@@ -98,15 +98,14 @@ impl Follower {
             if let Some(audit) = &self.audit {
                 audit.note_logins(&[(names.clone(), detail.clone())]);
             }
-            if self.contents.is_empty() {
-                tracing::warn!("{names}: {detail}; again in {} ms", wait.as_millis());
-            } else {
+            if !self.contents.is_empty() {
                 self.board.reload(&self.places, broken.reason);
-                tracing::warn!(
-                    "{names}: stale ({}: {detail}); loaded afresh in {} ms, the old rows serve meanwhile",
-                    broken.reason,
-                    wait.as_millis()
-                );
+            }
+            if let Some(untold) = backoff.tells(detail) {
+                let reason = broken.reason;
+                let meanwhile =
+                    if self.contents.is_empty() { "" } else { ", while the rows from before serve" };
+                tracing::warn!(untold, reason, "{names}: {detail}; will be loaded afresh{meanwhile}");
             }
             tokio::time::sleep(wait).await;
         }

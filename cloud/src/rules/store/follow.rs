@@ -138,7 +138,9 @@ impl<'a> Follower<'a> {
                         audit.note_logins(&[("rules".to_owned(), failure.to_string())]);
                     }
                     let held = if self.published.is_some() { "the last set stays in force; " } else { "" };
-                    tracing::warn!("rules: {failure}; {held}again in {} ms", wait.as_millis());
+                    if let Some(untold) = backoff.tells(&failure.to_string()) {
+                        tracing::warn!(untold, "rules: {failure}; {held}will look again");
+                    }
                     wait
                 }
             };

@@ -23,14 +23,6 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 consumer groups and topics that they lag in. */}}
 {{- define "weir.roles" -}}
 {{- $scaling := .Values.autoscaling -}}
-{{- if or (lt (int $scaling.workers) 1) (lt (int $scaling.partitions) 1) }}
-{{- fail "autoscaling.workers and autoscaling.partitions are numbers from 1 on (workers: the cores of a pod, where process.workers is 0)" }}
-{{- end }}
-{{- range $scaling.stores }}
-{{- if not (has . (list "mysql" "elasticsearch" "clickhouse")) }}
-{{- fail (printf "autoscaling.stores: %s is none of mysql, elasticsearch, clickhouse" .) }}
-{{- end }}
-{{- end }}
 {{- $process := dict "group" $scaling.processGroup "topic" "weir.readings" -}}
 {{- $pods := div (add $scaling.partitions (sub $scaling.workers 1)) $scaling.workers | int -}}
 {{- if .Values.together -}}
@@ -42,9 +34,6 @@ consumer groups and topics that they lag in. */}}
 all: {{ dict "args" (list "run") "replicas" .Values.replicas "most" $most "lags" $lags | toJson }}
 {{- else -}}
 {{- range $role, $settings := .Values.roles }}
-{{- if not (has $role (list "process" "mysql" "elasticsearch" "clickhouse")) }}
-{{- fail (printf "roles.%s is none of process, mysql, elasticsearch, clickhouse" $role) }}
-{{- end }}
 {{- if $settings.enabled }}
 {{- if eq $role "process" }}
 {{ $role }}: {{ dict "args" (list "process") "replicas" $settings.replicas "most" $pods "lags" (list $process) | toJson }}
