@@ -11,10 +11,12 @@ pub mod expiry;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use native_tls::{Certificate, Identity, Protocol, TlsAcceptor, TlsConnector, TlsConnectorBuilder};
+use native_tls::{Certificate, Identity, TlsConnector, TlsConnectorBuilder};
 use openssl::asn1::{Asn1Time, Asn1TimeRef};
+use openssl::error::ErrorStack;
 use openssl::pkcs12::Pkcs12;
 use openssl::pkey::{PKey, Private};
+use openssl::ssl::{SslAcceptor, SslContext, SslMethod};
 use openssl::x509::{X509, X509VerifyResult};
 
 use crate::clock::Deadline;
@@ -160,14 +162,23 @@ impl Tls {
         Ok(builder.build()?)
     }
 
-    /// For a server of ours, which shows its identity; `None` where it has none.
+    /// For a server of ours, which shows its identity, by TLS 1.2 and 1.3; `None` where it has none.
     ///
     /// # Errors
     /// When a file cannot be used.
-    pub fn acceptor(&self) -> Result<Option<TlsAcceptor>, Error> {
-        let acceptor =
-            |identity| TlsAcceptor::builder(identity).min_protocol_version(Some(Protocol::Tlsv12)).build();
-        Ok(self.pkcs8()?.map(acceptor).transpose()?)
+    pub fn acceptor(&self) -> Result<Option<SslAcceptor>, Error> {
+        let (Some((chain, key)), Some((path, _))) = (self.shown()?, &self.identity) else { return Ok(None) };
+        let build = || {
+            let mut builder = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls())?;
+            let mut chain = chain.into_iter();
+            if let Some(first) = chain.next() {
+                builder.set_certificate(&first)?;
+            }
+            builder.set_private_key(&key)?;
+            chain.try_for_each(|certificate| builder.add_extra_chain_cert(certificate))?;
+            Ok::<_, ErrorStack>(builder.build())
+        };
+        build().map(Some).map_err(|e| failed(path, &e))
     }
 
     /// Certificate and key as the library takes them, whatever PEM the key was.
@@ -241,6 +252,9 @@ impl Tls {
         if !owner.is_some_and(|owner| owner.public_eq(&key)) {
             return Err(failed(key_file, &format!("is not the key of {}", certificate.display())));
         }
+        for shown in &chain {
+            is_taken(shown).map_err(|e| failed(certificate, &format!("cannot be shown: {}", reason(&e))))?;
+        }
         Ok(Some((chain, key)))
     }
 }
@@ -300,6 +314,16 @@ fn is_own_authority(path: &Path) -> bool {
     first.is_some_and(|first| first.issued(&first) == X509VerifyResult::OK)
 }
 
+/// Whether the TLS library will show it: not when its key is too short, say.
+fn is_taken(certificate: &X509) -> Result<(), ErrorStack> {
+    SslContext::builder(SslMethod::tls())?.set_certificate(certificate)
+}
+
+/// In the library's words, without its own places.
+fn reason(error: &ErrorStack) -> &str {
+    error.errors().first().and_then(openssl::error::Error::reason).unwrap_or("refused by the TLS library")
+}
+
 /// The certificates of a PEM file, at least one.
 fn certificates(path: &Path) -> Result<Vec<X509>, Error> {
     let list = X509::stack_from_pem(&bytes(path)?).unwrap_or_default();
@@ -324,6 +348,8 @@ mod tests {
     use openssl::ec::{EcGroup, EcKey};
     use openssl::hash::MessageDigest;
     use openssl::nid::Nid;
+    use openssl::rsa::Rsa;
+    use openssl::ssl::{SslConnector, SslVerifyMode, SslVersion};
 
     use super::*;
 
@@ -331,21 +357,61 @@ mod tests {
         EcKey::generate(&EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap()).unwrap()
     }
 
-    #[test]
-    fn a_key_of_any_pem_fits_its_certificate_and_no_other() {
-        let folder = std::env::temp_dir().join(format!("weir-tls-{}", std::process::id()));
+    /// Writes a certificate of this key; where it is, and where the key belongs.
+    fn certificate_of(owner: &PKey<Private>, name: &str) -> (Tls, PathBuf) {
+        let folder = std::env::temp_dir().join(format!("weir-tls-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let (certificate, key_file) = (folder.join("c.pem"), folder.join("c.key"));
-        let key = new_key();
-        let owner = PKey::from_ec_key(key.clone()).unwrap();
         let mut builder = X509::builder().unwrap();
-        builder.set_pubkey(&owner).unwrap();
+        builder.set_pubkey(owner).unwrap();
         let (from, to) = (Asn1Time::from_unix(0).unwrap(), Asn1Time::from_unix(2_000_000_000).unwrap());
         builder.set_not_before(&from).unwrap();
         builder.set_not_after(&to).unwrap();
-        builder.sign(&owner, MessageDigest::sha256()).unwrap();
+        builder.sign(owner, MessageDigest::sha256()).unwrap();
         std::fs::write(&certificate, builder.build().to_pem().unwrap()).unwrap();
-        let tls = Tls { ca_file: None, identity: Some((certificate.clone(), key_file.clone())) };
+        (Tls { ca_file: None, identity: Some((certificate, key_file)) }, folder)
+    }
+
+    #[test]
+    fn a_server_speaks_tls_1_2_and_1_3_and_nothing_older() {
+        let owner = PKey::from_ec_key(new_key()).unwrap();
+        let (tls, folder) = certificate_of(&owner, "server");
+        std::fs::write(folder.join("c.key"), owner.private_key_to_pem_pkcs8().unwrap()).unwrap();
+        let acceptor = tls.acceptor().unwrap().unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let versions = [SslVersion::TLS1_1, SslVersion::TLS1_2, SslVersion::TLS1_3];
+        let server = std::thread::spawn(move || {
+            versions.map(|_| acceptor.accept(listener.accept().unwrap().0).is_ok())
+        });
+        let spoken = versions.map(|newest| {
+            let mut builder = SslConnector::builder(SslMethod::tls()).unwrap();
+            builder.set_verify(SslVerifyMode::NONE);
+            builder.set_max_proto_version(Some(newest)).unwrap();
+            let stream = std::net::TcpStream::connect(address).unwrap();
+            let stream = builder.build().connect("weir", stream).ok()?;
+            Some(stream.ssl().version_str())
+        });
+        assert_eq!(spoken, [None, Some("TLSv1.2"), Some("TLSv1.3")]);
+        assert_eq!(server.join().unwrap(), [false, true, true]);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_key_that_is_too_short_is_a_problem_of_the_file() {
+        let owner = PKey::from_rsa(Rsa::generate(512).unwrap()).unwrap();
+        let (tls, folder) = certificate_of(&owner, "short");
+        std::fs::write(folder.join("c.key"), owner.private_key_to_pem_pkcs8().unwrap()).unwrap();
+        let why = tls.usable().unwrap_err().to_string();
+        assert!(why.ends_with("c.pem: cannot be shown: ee key too small"), "{why}");
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_key_of_any_pem_fits_its_certificate_and_no_other() {
+        let key = new_key();
+        let (tls, folder) = certificate_of(&PKey::from_ec_key(key.clone()).unwrap(), "fits");
+        let key_file = folder.join("c.key");
         assert!(!tls.is_usable(), "the key is not there yet");
         // "EC PRIVATE KEY", as step-ca writes it.
         std::fs::write(&key_file, key.private_key_to_pem().unwrap()).unwrap();
@@ -357,6 +423,6 @@ mod tests {
         assert!(!tls.is_usable() && tls.stamp() != before);
         let why = tls.connector().unwrap_err().to_string();
         assert!(why.contains("c.key: is not the key of") && why.contains("c.pem"), "{why}");
-        std::fs::remove_dir_all(&folder).unwrap();
+        std::fs::remove_dir_all(folder).unwrap();
     }
 }

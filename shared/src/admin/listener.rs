@@ -16,12 +16,13 @@ use std::time::Duration;
 
 use axum::extract::connect_info::Connected;
 use axum::serve::IncomingStream;
+use openssl::ssl::{Ssl, SslAcceptor};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::Sleep;
-use tokio_native_tls::TlsAcceptor;
+use tokio_openssl::SslStream;
 
 use crate::clock;
 use crate::supervise::Error;
@@ -132,7 +133,7 @@ async fn accept(listener: TcpListener, shown: Option<Shown>, give: mpsc::Sender<
         tokio::spawn(async move {
             let stream: Pin<Box<dyn Stream>> = match shown {
                 None => Box::pin(stream),
-                Some(shown) => match tokio::time::timeout(HANDSHAKE, shown.acceptor().accept(stream)).await {
+                Some(shown) => match tokio::time::timeout(HANDSHAKE, shown.handshake(stream)).await {
                     Ok(Ok(stream)) => Box::pin(stream),
                     Ok(Err(error)) => return tracing::debug!(%peer, "admin port: {error}"),
                     Err(_) => return tracing::debug!(%peer, "admin port: no handshake in time"),
@@ -148,20 +149,26 @@ async fn accept(listener: TcpListener, shown: Option<Shown>, give: mpsc::Sender<
 /// The certificate that is shown.
 struct Shown {
     tls: Tls,
-    now: Mutex<(TlsAcceptor, Renewals)>,
+    now: Mutex<(SslAcceptor, Renewals)>,
 }
 
 impl Shown {
     fn new(tls: &Tls) -> Result<Self, Error> {
         let acceptor = tls.acceptor()?.ok_or("admin.tls: certificate_file and key_file must be set")?;
-        Ok(Self { tls: tls.clone(), now: Mutex::new((acceptor.into(), Renewals::of(tls))) })
+        Ok(Self { tls: tls.clone(), now: Mutex::new((acceptor, Renewals::of(tls))) })
     }
 
-    fn acceptor(&self) -> TlsAcceptor {
+    async fn handshake(&self, stream: TcpStream) -> Result<SslStream<TcpStream>, Error> {
+        let mut stream = SslStream::new(Ssl::new(self.acceptor().context())?, stream)?;
+        Pin::new(&mut stream).accept().await?;
+        Ok(stream)
+    }
+
+    fn acceptor(&self) -> SslAcceptor {
         let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
         if now.1.came() {
             match self.tls.acceptor() {
-                Ok(Some(acceptor)) => now.0 = acceptor.into(),
+                Ok(Some(acceptor)) => now.0 = acceptor,
                 Ok(None) => {}
                 Err(error) => tracing::warn!("admin port: {error}; the certificate before is still shown"),
             }
