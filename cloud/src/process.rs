@@ -289,8 +289,8 @@ pub(crate) fn run(
                 pulse.beat();
                 measures.rebuilt();
                 let wait = backoff.wait();
-                if let Some(untold) = backoff.tells(&why) {
-                    tracing::warn!(untold, "{who}: {why}; starting again");
+                if let Some(more) = backoff.tells(&why) {
+                    tracing::warn!("{who}: {why}; starting again{more}");
                 }
                 ready.bad(who, why);
                 if stop.wait_for(wait) {

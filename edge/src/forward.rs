@@ -177,8 +177,8 @@ impl Forwarder {
                     }
                     let wait =
                         if faults::is_broken("bad.no_backoff") { Duration::ZERO } else { backoff.wait() };
-                    if let Some(untold) = backoff.tells(&why) {
-                        tracing::warn!(why, untold, "kafka: will send again from the cursor");
+                    if let Some(more) = backoff.tells(&why) {
+                        tracing::warn!(why, "kafka: will send again from the cursor{more}");
                     }
                     self.wiring.ready.bad(&self.wiring.who, why);
                     self.measures.connected(false);

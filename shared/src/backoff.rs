@@ -37,10 +37,11 @@ impl Backoff {
         self.told.clear();
     }
 
-    /// `Some` when this failure is to be told, with how often it came since it was told before. Figures in its words (a port,
-    /// a time) do not make it another one.
-    pub fn tells(&mut self, why: &str) -> Option<u64> {
-        self.tells_at(why, clock::instant())
+    /// `Some` when this failure is to be told: words to put behind it, which say how often it came untold. Figures in its
+    /// own words (a port, a time) do not make it another one.
+    pub fn tells(&mut self, why: &str) -> Option<String> {
+        let untold = self.tells_at(why, clock::instant())?;
+        Some(if untold == 0 { String::new() } else { format!(" ({untold} more since this was told)") })
     }
 
     fn tells_at(&mut self, why: &str, now: Instant) -> Option<u64> {

@@ -100,8 +100,8 @@ impl Place<'_> {
             tracing::error!(sink, reason, "staying away for a while");
             FENCED_PAUSE
         } else {
-            if let Some(untold) = backoff.tells(&reason) {
-                tracing::warn!(sink, reason, untold, "trying again");
+            if let Some(more) = backoff.tells(&reason) {
+                tracing::warn!(sink, reason, "trying again{more}");
             }
             backoff.wait()
         };

@@ -202,8 +202,8 @@ impl<'a> Receiver<'a> {
         self.forget_connection().await?;
         let wait = if faults::is_broken("bad.no_backoff") { Duration::ZERO } else { self.backoff.wait() };
         let broker = format!("{}:{}", self.config.host, self.config.port);
-        if let Some(untold) = self.backoff.tells(why) {
-            tracing::warn!(broker, why, untold, "mqtt: not connected, will try again");
+        if let Some(more) = self.backoff.tells(why) {
+            tracing::warn!(broker, why, "mqtt: not connected, will try again{more}");
         }
         self.wiring.ready.bad(WHO, format!("not connected to {broker}: {why}"));
         tokio::time::sleep(wait).await;

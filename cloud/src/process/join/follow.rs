@@ -101,11 +101,11 @@ impl Follower {
             if !self.contents.is_empty() {
                 self.board.reload(&self.places, broken.reason);
             }
-            if let Some(untold) = backoff.tells(detail) {
+            if let Some(more) = backoff.tells(detail) {
                 let reason = broken.reason;
                 let meanwhile =
                     if self.contents.is_empty() { "" } else { ", while the rows from before serve" };
-                tracing::warn!(untold, reason, "{names}: {detail}; will be loaded afresh{meanwhile}");
+                tracing::warn!(reason, "{names}: {detail}; will be loaded afresh{meanwhile}{more}");
             }
             tokio::time::sleep(wait).await;
         }

@@ -138,8 +138,8 @@ impl<'a> Follower<'a> {
                         audit.note_logins(&[("rules".to_owned(), failure.to_string())]);
                     }
                     let held = if self.published.is_some() { "the last set stays in force; " } else { "" };
-                    if let Some(untold) = backoff.tells(&failure.to_string()) {
-                        tracing::warn!(untold, "rules: {failure}; {held}will look again");
+                    if let Some(more) = backoff.tells(&failure.to_string()) {
+                        tracing::warn!("rules: {failure}; {held}will look again{more}");
                     }
                     wait
                 }
