@@ -19,6 +19,8 @@ use super::*;
 use crate::journal::disk::Disk;
 
 type Line = (StreamId, Sent, u32);
+/// Values, and whether each is urgent.
+type Order = Vec<(String, bool)>;
 
 #[derive(Clone, Copy, Debug)]
 enum Op {
@@ -54,6 +56,17 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// Nothing but what waits for room: among all else it comes to that too seldom.
+fn op_without_room() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        4 => (1usize..200).prop_map(Op::Data),
+        3 => Just(Op::Urgent),
+        6 => any::<bool>().prop_map(Op::Commit),
+        2 => (0u32..6).prop_map(|after| Op::Fail(after, Failure::NoRoom)),
+        3 => prop::bool::weighted(0.7).prop_map(Op::Full),
+    ]
+}
+
 struct Life {
     folder: Folder,
     faults: Faults,
@@ -66,9 +79,8 @@ struct Life {
     stands: Vec<Stands>,
     may_be_gone: BTreeSet<String>,
     next: HashMap<Line, u64>,
-    /// Value, and whether it is urgent. A commit that fails may have moved to the front what is urgent: the same then.
-    waiting: Vec<(String, bool)>,
-    moved: Vec<(String, bool)>,
+    /// In each order that it may have: a commit that found no room may have moved to the front what is urgent.
+    waiting: Vec<Order>,
     /// What commits that failed tried to write, and where, as long as nothing else came there.
     tried: Vec<(u64, Vec<String>)>,
     random: u64,
@@ -97,8 +109,7 @@ impl Life {
             stands: Vec::new(),
             may_be_gone: BTreeSet::new(),
             next: HashMap::new(),
-            waiting: Vec::new(),
-            moved: Vec::new(),
+            waiting: vec![Order::new()],
             tried: Vec::new(),
             random: 1,
             cursor: 0,
@@ -144,8 +155,7 @@ impl Life {
             );
             self.packets.insert(value.clone(), packet);
         }
-        self.moved.push((value.clone(), urgent));
-        self.waiting.push((value, urgent));
+        self.waiting.iter_mut().for_each(|order| order.push((value.clone(), urgent)));
     }
 
     /// Whether it went well.
@@ -156,46 +166,36 @@ impl Life {
 
     /// What is urgent may have gone ahead, when there was no room at first.
     fn committed(&mut self, urgency: Urgency, result: Result<(), Error>) -> bool {
-        let values = |list: &[(String, bool)], wanted: &dyn Fn(bool) -> bool| {
-            let of = |(value, urgent): &(String, bool)| wanted(*urgent).then(|| value.clone());
-            list.iter().filter_map(of).collect::<Vec<_>>()
-        };
-        let all = urgency == Urgency::Data;
-        let urgent = values(&self.waiting, &|urgent| urgent);
-        let trying = values(&self.waiting, &|urgent| urgent || all);
-        let moved = values(&self.moved, &|urgent| urgent || all);
-        let ahead =
-            if all { [&urgent[..], &values(&self.waiting, &|urgent| !urgent)].concat() } else { Vec::new() };
+        for mut ahead in self.waiting.clone() {
+            ahead.sort_by_key(|(_, urgent)| !urgent);
+            if !self.waiting.contains(&ahead) {
+                self.waiting.push(ahead);
+            }
+        }
+        let urgent = values(self.waiting[0].iter().filter(|(_, urgent)| *urgent));
+        let mut trying: Vec<_> = self.waiting.iter().map(|order| values(order.iter())).collect();
+        if urgency == Urgency::Control {
+            trying = vec![urgent.clone()];
+        }
         let known = self.stands.len();
-        let error = match result {
-            Ok(()) => {
-                self.stood(&[trying, ahead, moved]);
-                None
-            }
-            Err(error @ Error::Full { .. }) => {
-                self.stood(&[Vec::new(), urgent.clone()]);
-                let tried = [urgent, ahead, moved];
-                self.tried.extend(tried.map(|values| (self.writer.position(), values)));
-                Some(error)
-            }
-            Err(error) => {
-                let tried = [urgent, ahead, moved];
-                self.tried.extend(tried.map(|values| (self.writer.position(), values)));
-                self.failed(&error, trying);
-                return false;
-            }
-        };
+        match &result {
+            Ok(()) => self.stood(&trying),
+            Err(Error::Full { .. }) => self.stood(&[Vec::new(), urgent.clone()]),
+            Err(_) => {}
+        }
         let stood: BTreeSet<_> = self.stands[known..].iter().map(|s| s.value.clone()).collect();
-        self.waiting.retain(|(value, _)| !stood.contains(value));
-        self.moved.retain(|(value, _)| !stood.contains(value));
-        let Some(error) = error else { return true };
-        self.moved.sort_by_key(|(_, urgent)| !urgent);
-        self.failed(&error, self.waiting.iter().map(|(value, _)| value.clone()).collect());
+        self.waiting.iter_mut().for_each(|order| order.retain(|(value, _)| !stood.contains(value)));
+        let Err(error) = result else { return true };
+        if urgency == Urgency::Data {
+            trying.push(urgent);
+            trying.extend(self.waiting.iter().map(|order| values(order.iter())));
+        }
+        self.failed(&error, trying);
         false
     }
 
-    fn failed(&mut self, error: &Error, tried: Vec<String>) {
-        self.tried.push((self.writer.position(), tried));
+    fn failed(&mut self, error: &Error, tried: Vec<Vec<String>>) {
+        self.tried.extend(tried.into_iter().map(|values| (self.writer.position(), values)));
         if !matches!(error, Error::Full { .. }) {
             let random = self.random;
             self.crash(Some(random));
@@ -268,16 +268,10 @@ impl Life {
             .cloned()
             .collect();
         same(&plan, &goes);
-        let trying: Vec<_> =
-            self.waiting.iter().filter(|(_, urgent)| *urgent).map(|(v, _)| v.clone()).collect();
         self.may_be_gone.extend(goes.into_iter().map(|s| s.value));
         match self.writer.give_up(plan, NOW) {
-            Ok(()) => {
-                self.waiting.retain(|(value, _)| !trying.contains(value));
-                self.moved.retain(|(value, _)| !trying.contains(value));
-                self.stood(&[trying]);
-            }
-            Err(error) => self.failed(&error, trying),
+            Ok(()) => self.stood(&[Vec::new()]),
+            Err(error) => self.failed(&error, Vec::new()),
         }
     }
 
@@ -289,8 +283,7 @@ impl Life {
         }
         let mut one_of: Vec<_> = self.tried.drain(..).map(|(_, values)| values).collect();
         one_of.push(Vec::new());
-        self.waiting.clear();
-        self.moved.clear();
+        self.waiting = vec![Order::new()];
         self.streams += 1;
         loop {
             self.segments = Segments::open_on(&self.folder.0, Disk::with(self.faults.clone())).unwrap();
@@ -315,6 +308,19 @@ impl Life {
     }
 }
 
+fn values<'o>(order: impl Iterator<Item = &'o (String, bool)>) -> Vec<String> {
+    order.map(|(value, _)| value.clone()).collect()
+}
+
+fn live(ops: Vec<Op>, budget_bytes: u64, retain_bytes: u64) {
+    let mut life =
+        Life::new(WriterConfig { segment_bytes: 1500, budget_bytes, retain_bytes, reserve_bytes: 4096 });
+    for op in ops {
+        life.step(op);
+    }
+    life.crash(Some(3));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, max_shrink_iters: 400, ..ProptestConfig::default() })]
     #[test]
@@ -323,11 +329,11 @@ proptest! {
         budget in prop_oneof![Just(0u64), Just(14_000)],
         retain_bytes in prop_oneof![Just(0u64), Just(2_000)],
     ) {
-        let config = WriterConfig { segment_bytes: 1500, budget_bytes: budget, retain_bytes, reserve_bytes: 4096 };
-        let mut life = Life::new(config);
-        for op in ops {
-            life.step(op);
-        }
-        life.crash(Some(3));
+        live(ops, budget, retain_bytes);
+    }
+
+    #[test]
+    fn a_life_without_room_keeps_order_and_numbers(ops in prop::collection::vec(op_without_room(), 1..40)) {
+        live(ops, 0, 0);
     }
 }
