@@ -225,7 +225,8 @@ fn examined(
     asked: &doctor::Asked,
 ) -> Result<(), weir_shared::supervise::Error> {
     let shown = config::shown(text)?;
-    let doctor = Doctor { program: "weir-cloud", shown: Ok(&shown), admin: &config.admin };
+    let audit = config.audit.as_deref();
+    let doctor = Doctor { program: "weir-cloud", shown: Ok(&shown), admin: &config.admin, audit };
     doctor.run(connect::all(config), asked)
 }
 

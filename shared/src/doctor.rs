@@ -15,6 +15,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use crate::admin::AdminConfig;
+use crate::audit::verify::verify;
 use crate::client::{Client, Settings};
 use crate::clock;
 use crate::supervise::Error;
@@ -113,6 +114,8 @@ pub struct Doctor<'d> {
     pub shown: Result<&'d str, &'d str>,
     /// Its port.
     pub admin: &'d AdminConfig,
+    /// The folder of its audit log.
+    pub audit: Option<&'d Path>,
 }
 
 impl Doctor<'_> {
@@ -122,7 +125,7 @@ impl Doctor<'_> {
             listen: Some((std::net::Ipv4Addr::LOCALHOST, port).into()),
             ..AdminConfig::default()
         };
-        let doctor = Doctor { program, shown: Err(why), admin: &admin };
+        let doctor = Doctor { program, shown: Err(why), admin: &admin, audit: None };
         if let Err(error) = doctor.run(Vec::new(), asked) {
             tracing::error!("{error}");
         }
@@ -145,6 +148,7 @@ impl Doctor<'_> {
             }
         }
         found.extend(self.process(asked.address.as_deref(), &mut parts));
+        found.extend(self.audit.map(|folder| audit_log(self.program, folder)));
         found.extend(machine());
         let well = print(&found);
         if let Some(path) = &asked.bundle {
@@ -194,6 +198,19 @@ impl Doctor<'_> {
             }
         }
         found
+    }
+}
+
+/// A log that somebody touched stops nothing.
+fn audit_log(program: &str, folder: &Path) -> Finding {
+    match verify(folder, None, None) {
+        Ok(chains) => Finding::ok("audit log", chains.trim_end()),
+        Err(why) => {
+            let mut lines = why.lines();
+            let told: Vec<_> = lines.next().into_iter().chain(lines.last()).collect();
+            let way_out = format!("{program} audit verify; docs/runbooks/WeirAuditNotWritten.md");
+            Finding::warn("audit log", told.join("; "), way_out)
+        }
     }
 }
 

@@ -338,7 +338,14 @@ fn is_bound(scene: &Scene) {
     let bundle = scene.folder.join("support.tar.gz");
     let doctor = scene.command(&["doctor", "--bundle", bundle.to_str().unwrap()]).output().unwrap();
     let found = String::from_utf8_lossy(&doctor.stdout).into_owned();
-    for part in ["ok    settings", "ok    running process /ready", "is written: look through it"] {
+    let parts = [
+        "ok    settings",
+        "ok    running process /ready",
+        "warn  audit log",
+        "was altered",
+        "is written: look through it",
+    ];
+    for part in parts {
         assert!(found.contains(part), "{part:?} is not in\n{found}");
     }
     let whole = Command::new("tar").args(["-xzOf", bundle.to_str().unwrap()]).output().unwrap();
