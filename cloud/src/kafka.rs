@@ -8,12 +8,14 @@
 //! go on trying.
 
 mod heard;
+mod member;
 pub(crate) mod native;
 pub(crate) mod topic_ids;
 
 use std::time::Duration;
 
 pub(crate) use heard::{Heard, heard};
+pub(crate) use member::Member;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::ToBytes;

@@ -35,7 +35,7 @@ use super::state::restore::Restored;
 use super::transaction::{self, Deliveries, Failure};
 use super::{Ended, Input, Lost, ProcessConfig, Versions};
 use crate::faults;
-use crate::kafka::{ASK, KafkaConfig};
+use crate::kafka::{ASK, KafkaConfig, Member};
 use check::Topics;
 use collect::Coming;
 
@@ -67,7 +67,7 @@ pub(super) struct Worker<'a> {
     versions: &'a Versions,
     rule_measures: RuleMeasures,
     topics: Topics,
-    consumer: BaseConsumer<Rebalances>,
+    consumer: Member<Rebalances>,
     producer: transaction::Client,
     renewals: Option<Renewals>,
     partitions: Partitions,
@@ -101,12 +101,10 @@ impl<'a> Worker<'a> {
             producing.create_with_context(Deliveries::default()).map_err(|e| broken("producer", e))?;
         producer.init_transactions(TAKE_OVER).map_err(|e| broken("taking over the slot", e))?;
         faults::kill_at("cloud.r1");
-        let consumer: BaseConsumer<Rebalances> = kafka
-            .consumer(&config.group, &name.slot)
-            .create_with_context(Rebalances::default())
-            .map_err(|e| broken("consumer", e))?;
+        let joining = kafka.consumer(&config.group, &name.slot);
         let topics_read: Vec<_> = name.inputs.iter().map(|input| input.topic()).collect();
-        consumer.subscribe(&topics_read).map_err(|e| broken("subscribe", e))?;
+        let consumer =
+            Member::join(&joining, Rebalances::default(), &topics_read).map_err(|e| broken("consumer", e))?;
         Ok(Self {
             config,
             kafka,

@@ -12,7 +12,7 @@ mod ownership;
 use std::sync::MutexGuard;
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerGroupMetadata};
+use rdkafka::consumer::{CommitMode, Consumer, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
@@ -25,7 +25,7 @@ use super::batch::{Batch, Part, Topic};
 use super::config::Limits;
 use super::own::OwnTables;
 use super::{Failure, SinkName};
-use crate::kafka::{ASK, KafkaConfig, native, topic_ids};
+use crate::kafka::{ASK, KafkaConfig, Member, native, topic_ids};
 
 /// How long an idle sink sleeps in one poll: bounds how late it hears the wish to stop.
 pub(super) const IDLE_POLL: Duration = Duration::from_millis(100);
@@ -38,7 +38,7 @@ const WATERMARK: Duration = Duration::from_millis(500);
 
 /// One member of the sink's group.
 pub(super) struct Source {
-    consumer: BaseConsumer<Ownership>,
+    consumer: Member<Ownership>,
 }
 
 /// What Kafka keeps for a partition of the group.
@@ -81,9 +81,7 @@ impl Source {
         let topics: Vec<&str> = tables.topics(which).into_iter().map(Topic::name).collect();
         let mut config = kafka.consumer(which.group(), &instance(slot, which, &topics));
         kafka.prefer(&mut config, &[("queued.max.messages.kbytes", QUEUE_KB)]);
-        let consumer: BaseConsumer<Ownership> = config.create_with_context(Ownership::new(tables))?;
-        consumer.subscribe(&topics)?;
-        Ok(Self { consumer })
+        Ok(Self { consumer: Member::join(&config, Ownership::new(tables), &topics)? })
     }
 
     fn topic(&self, name: &str) -> Option<Topic> {
